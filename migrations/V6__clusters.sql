@@ -50,6 +50,13 @@ BEGIN
 END
 $$;
 
+-- Orders that need to be looked at although they have ended: few.
+CREATE INDEX orders_attended ON orders (user_partition)
+    WHERE ending IN ('rejected', 'not_accepted', 'failed_by_operator') OR open_cases IS NOT NULL;
+
+-- What happened lately. Rows are added in the order of their times, so their blocks are told apart by them.
+CREATE INDEX order_events_at ON order_events USING brin (at) WITH (autosummarize = on);
+
 -- A user's own key of an order: a node that has taken over a user's partition asks here.
 CREATE INDEX orders_client_order_id ON orders (user_id, client_order_id)
     WHERE client_order_id IS NOT NULL;

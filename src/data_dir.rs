@@ -1,10 +1,12 @@
 //! Where everything is that must survive a restart.
 
+mod anew;
 mod home;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use anew::{BeginAnewError, BegunAnew};
 pub use home::DataHome;
 
 /// The data directory of a server. Every path below it has its name here, but for what the log, the
@@ -13,6 +15,7 @@ pub use home::DataHome;
 /// ```text
 /// wal/                 the log
 /// index/               the store, which follows it
+/// member               locked by a member of a cluster, whose log and store begin anew
 /// home                 where the directory was when it was last used
 /// market.checkpoint    the figures of the day
 /// kill-switch.json     what operators have halted
@@ -42,6 +45,11 @@ impl DataDir {
     /// The store.
     pub fn index(&self) -> PathBuf {
         self.0.join("index")
+    }
+
+    /// Locked by a member of a cluster while it runs.
+    pub fn member(&self) -> PathBuf {
+        self.0.join("member")
     }
 
     /// Where the directory was when it was last used.

@@ -27,6 +27,35 @@ pub enum NodeError {
         /// Its host.
         host: String,
     },
+    /// A node that shares users runs beside one that does not.
+    #[error(
+        "node {node_id} runs on {host} {}: start all nodes at this Postgres with --redis and --commit postgres, or only one",
+        if *.is_member { "and shares users with others" } else { "and shares no users" }
+    )]
+    Mixed {
+        /// The other node.
+        node_id: NodeId,
+        /// Its host.
+        host: String,
+        /// Whether it shares users.
+        is_member: bool,
+    },
+    /// Another node has taken over users of this one.
+    #[error(
+        "another node has taken over the users of partition {partition}: this one was frozen or cut off for longer than its lease, and must stop"
+    )]
+    Fenced {
+        /// One of the partitions.
+        partition: u8,
+    },
+    /// Postgres has forgotten a member.
+    #[error(
+        "Postgres does not know of this node any more: it was restored from a backup, and this node must stop"
+    )]
+    Forgotten,
+    /// The process is ending.
+    #[error("the process is ending")]
+    Ending,
     /// Another process has become this node since.
     #[error(
         "another process has become node {node_id} since (epoch {found}; this one has epoch {ours}), and this one must stop"

@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use super::NodeId;
 use crate::data_dir::DataHome;
 
@@ -9,4 +11,6 @@ pub struct NodeIdentity {
     pub log_id: i64,
     /// The place of its data directory.
     pub home: DataHome,
+    /// Where other nodes reach it, if it shares users with them.
+    pub peer_address: Option<SocketAddr>,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::identity::NodeIdentity;
-use super::{NodeError, NodeId};
+use super::{NodeError, NodeId, host_of};
 
 /// A row of `nodes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(super) enum Verdict {
 
 impl NodeRow {
     fn host(&self) -> String {
-        self.home.rsplit(' ').next().unwrap_or_default().to_owned()
+        host_of(&self.home)
     }
 
     /// Whether another process may be running with this row. The process before ours in the same
@@ -75,7 +75,7 @@ mod tests {
 
     fn us() -> NodeIdentity {
         let here = DataHome::of(&DataDir::from(std::env::temp_dir())).unwrap();
-        NodeIdentity { node_id: 3, log_id: 7, home: here }
+        NodeIdentity { node_id: 3, log_id: 7, home: here, peer_address: None }
     }
 
     fn row(home: &str, lease_left: Duration) -> NodeRow {

@@ -1,6 +1,6 @@
 //! The nodes that Postgres knows, for `longbow nodes`.
 
-use super::NodeId;
+use super::{NodeId, host_of};
 use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, check_schema};
 
 const NODES: &str = "\
@@ -37,7 +37,7 @@ pub fn nodes(server: &PostgresServer) -> Result<Vec<ListedNode>, ProjectionError
         ListedNode {
             node_id: row.get(0),
             epoch: row.get(1),
-            host: home.rsplit(' ').next().unwrap_or_default().to_owned(),
+            host: host_of(&home),
             version: row.get(3),
             is_running: row.get(4),
             started_at: row.get(5),

@@ -9,12 +9,12 @@ use tokio_postgres::types::ToSql;
 use super::identity::NodeIdentity;
 use super::join::{NodeRow, Verdict, judge};
 use super::metrics::NodeMetrics;
-use super::{LEASE, NodeError, RENEWAL_INTERVAL};
+use super::{LEASE, MEMBER_LEASE, NodeError, RENEWAL_INTERVAL, host_of};
 use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, in_time};
 use crate::shutdown::Shutdown;
 
 /// Pause between two looks at a lease that may be renewed.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// How soon a stop is noticed.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -24,12 +24,32 @@ const LOOK: &str = "\
         greatest(extract(epoch FROM lease_until - clock_timestamp()), 0)::double precision \
     FROM nodes WHERE node_id = $1 OR log_id = $2";
 
+/// One process joins at a time: what it has looked at stays as it is. Any number that no other program
+/// uses in the same database.
+const JOINING_LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock(7813577484066710390)";
+
+/// Nodes that run and share users although this one does not, or the other way round.
+const MIXED: &str = "\
+    SELECT node_id, home FROM nodes \
+    WHERE lease_until > clock_timestamp() AND is_member <> $1 AND node_id <> $2 LIMIT 1";
+
+/// The epoch is beyond all others in any table, also after a restore.
 const JOIN: &str = "\
-    INSERT INTO nodes (node_id, epoch, log_id, home, version, started_at, lease_until) \
-    VALUES ($1, 1, $2, $3, $4, clock_timestamp(), clock_timestamp() + make_interval(secs => $5)) \
-    ON CONFLICT (node_id) DO UPDATE SET epoch = nodes.epoch + 1, log_id = excluded.log_id, \
+    WITH known AS ( \
+        SELECT greatest((SELECT max(epoch) FROM nodes), (SELECT max(epoch) FROM projection), 0) \
+            AS epoch \
+    ), next AS ( \
+        SELECT setval('node_epochs', greatest(nextval('node_epochs'), known.epoch + 1)) AS epoch \
+        FROM known \
+    ) \
+    INSERT INTO nodes (node_id, epoch, log_id, home, version, started_at, lease_until, \
+        peer_address, is_member) \
+    SELECT $1, next.epoch, $2, $3, $4, clock_timestamp(), \
+        clock_timestamp() + make_interval(secs => $5), $6, $7 FROM next \
+    ON CONFLICT (node_id) DO UPDATE SET epoch = excluded.epoch, log_id = excluded.log_id, \
         home = excluded.home, version = excluded.version, started_at = excluded.started_at, \
-        lease_until = excluded.lease_until \
+        lease_until = excluded.lease_until, peer_address = excluded.peer_address, \
+        is_member = excluded.is_member, is_draining = false \
     RETURNING epoch";
 
 const RENEW: &str = "\
@@ -38,11 +58,11 @@ const RENEW: &str = "\
 
 /// A process that is a node, or will be. Run [`run`](Self::run) on a thread `node`.
 pub struct Member {
-    server: PostgresServer,
-    identity: NodeIdentity,
-    metrics: NodeMetrics,
+    pub(super) server: PostgresServer,
+    pub(super) identity: NodeIdentity,
+    pub(super) metrics: NodeMetrics,
     /// The epoch of this process, once it has joined.
-    epoch: Option<i64>,
+    pub(super) epoch: Option<i64>,
 }
 
 impl Member {
@@ -68,33 +88,73 @@ impl Member {
         }
     }
 
-    async fn connect_and_join(&mut self) -> Result<(), NodeError> {
+    pub(super) async fn connect_and_join(&mut self) -> Result<(), NodeError> {
         let connection = Connection::open(&self.server).await?;
         self.join_over(&connection.client).await
     }
 
     async fn join_over(&mut self, client: &Client) -> Result<(), NodeError> {
-        let before = self.look(client).await?;
-        let mut verdict = judge(&self.identity, &before, None)?;
-        while let Verdict::Wait(longest) = verdict {
-            tracing::info!(
-                node = self.identity.node_id,
-                "another process may be running as this node: waiting for its lease to end"
-            );
-            sleep(longest.min(LOOK_INTERVAL)).await;
-            let rows = self.look(client).await?;
-            verdict = judge(&self.identity, &rows, Some(&before))?;
+        let mut before = None;
+        loop {
+            self.run_in_time(client, JOINING_LOCK).await?;
+            let verdict = self.look_and_judge(client, &mut before).await;
+            if let Ok(Verdict::Join) = verdict {
+                let joined = self.join_within(client).await;
+                self.run_in_time(client, if joined.is_ok() { "COMMIT" } else { "ROLLBACK" })
+                    .await?;
+                return joined;
+            }
+            self.run_in_time(client, "ROLLBACK").await?;
+            if let Verdict::Wait(longest) = verdict? {
+                tracing::info!(
+                    node = self.identity.node_id,
+                    "another process may be running as this node: waiting for its lease to end"
+                );
+                sleep(longest.min(LOOK_PAUSE)).await;
+            }
         }
-        let NodeIdentity { node_id, log_id, home } = &self.identity;
+    }
+
+    async fn look_and_judge(
+        &self,
+        client: &Client,
+        before: &mut Option<Vec<NodeRow>>,
+    ) -> Result<Verdict, NodeError> {
+        let rows = self.look(client).await?;
+        let verdict = judge(&self.identity, &rows, before.as_deref())?;
+        before.get_or_insert(rows);
+        Ok(verdict)
+    }
+
+    async fn join_within(&mut self, client: &Client) -> Result<(), NodeError> {
+        let NodeIdentity { node_id, log_id, home, peer_address } = &self.identity;
+        let is_member = peer_address.is_some();
+        let mixed = in_time(&self.server, client.query(MIXED, &[&is_member, node_id])).await?;
+        if let Some(row) = self.ok(mixed)?.first() {
+            let host = host_of(row.get(1));
+            return Err(NodeError::Mixed { node_id: row.get(0), host, is_member: !is_member });
+        }
         let (home, version, lease) =
-            (home.to_string(), env!("CARGO_PKG_VERSION"), LEASE.as_secs_f64());
-        let parameters: [&(dyn ToSql + Sync); 5] = [node_id, log_id, &home, &version, &lease];
+            (home.to_string(), env!("CARGO_PKG_VERSION"), self.lease().as_secs_f64());
+        let address = peer_address.map(|address| address.to_string());
+        let parameters: [&(dyn ToSql + Sync); 7] =
+            [node_id, log_id, &home, &version, &lease, &address, &is_member];
         let joined = in_time(&self.server, client.query_one(JOIN, &parameters)).await?;
         let epoch = self.ok(joined)?.get(0);
         tracing::info!(node = node_id, epoch, "joined");
         self.epoch = Some(epoch);
         self.metrics.epoch.set(epoch);
         Ok(())
+    }
+
+    async fn run_in_time(&self, client: &Client, statements: &str) -> Result<(), NodeError> {
+        let done = in_time(&self.server, client.batch_execute(statements)).await?;
+        Ok(self.ok(done)?)
+    }
+
+    /// How long its lease is.
+    fn lease(&self) -> Duration {
+        if self.identity.peer_address.is_some() { MEMBER_LEASE } else { LEASE }
     }
 
     async fn look(&self, client: &Client) -> Result<Vec<NodeRow>, NodeError> {
@@ -127,16 +187,21 @@ impl Member {
                 Err(NodeError::Postgres(error)) => error,
                 Err(error) => return Err(error),
             };
-            self.metrics.failed_renewals.inc();
-            let text = error.to_string();
-            if text != logged {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, "the node's lease in Postgres cannot be renewed");
-                logged = text;
-            }
+            self.note_failure(&error, &mut logged);
             pause(RENEWAL_INTERVAL, shutdown).await;
         }
         Ok(())
+    }
+
+    /// A failed renewal is logged when it is another than the last.
+    pub(super) fn note_failure(&self, error: &ProjectionError, logged: &mut String) {
+        self.metrics.failed_renewals.inc();
+        let text = error.to_string();
+        if text != *logged {
+            let error: &dyn std::error::Error = error;
+            tracing::warn!(error, "the node's lease in Postgres cannot be renewed");
+            *logged = text;
+        }
     }
 
     async fn keep_over_one_connection(&mut self, shutdown: &Shutdown) -> Result<(), NodeError> {
@@ -156,7 +221,12 @@ impl Member {
     }
 
     /// Renews the lease. False if Postgres does not know of it: it was restored from a backup.
-    async fn renew(&self, client: &Client, epoch: i64, lease: Duration) -> Result<bool, NodeError> {
+    pub(super) async fn renew(
+        &self,
+        client: &Client,
+        epoch: i64,
+        lease: Duration,
+    ) -> Result<bool, NodeError> {
         let node_id = self.identity.node_id;
         let lease = lease.as_secs_f64();
         let parameters: [&(dyn ToSql + Sync); 3] = [&node_id, &epoch, &lease];
@@ -178,7 +248,7 @@ impl Member {
 }
 
 /// Waits, but not beyond a stop.
-async fn pause(wait: Duration, shutdown: &Shutdown) {
+pub(super) async fn pause(wait: Duration, shutdown: &Shutdown) {
     let until = Instant::now() + wait;
     while !shutdown.is_requested() && Instant::now() < until {
         sleep(POLL_INTERVAL).await;

@@ -9,6 +9,12 @@ pub struct NodeMetrics {
     pub(super) epoch: Gauge,
     /// Renewals of the lease that failed.
     pub(super) failed_renewals: Counter,
+    /// Partitions whose users are served here; 64 without other nodes.
+    pub(super) partitions: Gauge,
+    /// Partitions taken over.
+    pub(super) taken: Counter,
+    /// Partitions handed over.
+    pub(super) handed_over: Counter,
 }
 
 impl NodeMetrics {
@@ -23,6 +29,21 @@ impl NodeMetrics {
             "node_failed_renewals",
             "Renewals of the node's lease in Postgres that failed",
             self.failed_renewals.clone(),
+        );
+        registry.register(
+            "node_partitions",
+            "User partitions that this node serves as a member of a cluster, of 64",
+            self.partitions.clone(),
+        );
+        registry.register(
+            "node_partitions_taken",
+            "User partitions that this node has taken over, at its start and from other nodes",
+            self.taken.clone(),
+        );
+        registry.register(
+            "node_partitions_handed_over",
+            "User partitions that this node has handed over to others",
+            self.handed_over.clone(),
         );
     }
 }

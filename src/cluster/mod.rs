@@ -2,19 +2,30 @@
 //! under its number with a lease that it renews, and stops when another process has become that node.
 //!
 //! Only the clock of Postgres decides whether a lease is over.
+//!
+//! A member of a cluster shares the users with other nodes. Its epoch owns user partitions in the table
+//! `projection`, which fences every write of an earlier owner. It takes those that nobody has, and hands
+//! over those that are too many, until shares are even ([`PartitionMap`] says who has whom).
 
+mod claim;
 mod error;
+mod host;
 mod identity;
 mod join;
 mod list;
 mod member;
+mod membership;
 mod metrics;
+mod ownership;
 mod partition_map;
+mod plan;
 
 pub use error::NodeError;
+pub use host::{EndedOrder, Membership, PartitionHost};
 pub use identity::NodeIdentity;
 pub use list::{ListedNode, nodes};
 pub use member::Member;
+pub use membership::Stops;
 pub use metrics::NodeMetrics;
 pub use partition_map::{PartitionMap, Peer, Route};
 
@@ -27,3 +38,16 @@ pub type NodeId = i16;
 const LEASE: Duration = Duration::from_secs(5);
 /// How often a node renews its lease.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
+/// The same of a member of a cluster: others take over its users when the lease is over. Longer than the
+/// exchange may take to accept an order, so that one that wakes up late submits nothing that counts.
+const MEMBER_LEASE: Duration = Duration::from_millis(2_500);
+const MEMBER_RENEWAL_INTERVAL: Duration = Duration::from_millis(400);
+/// How much sooner a member stops to serve than its lease ends: its clock may run faster than Postgres'.
+const LEASE_MARGIN: Duration = Duration::from_millis(100);
+/// How often a member looks at what the others do.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The host in the place of a data directory, as Postgres has it.
+fn host_of(home: &str) -> String {
+    home.rsplit(' ').next().unwrap_or_default().to_owned()
+}

@@ -1,8 +1,9 @@
 use std::net::SocketAddr;
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::NodeId;
-use crate::types::{USER_PARTITIONS, UserPartition};
+use crate::types::{MonotonicMicros, USER_PARTITIONS, UserPartition};
 
 /// Which node has the orders of a user partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,14 @@ pub struct Peer {
 /// The owner of each user partition and the nodes that run, as last heard from Postgres. Clones share
 /// it: the thread `node` writes, everybody reads.
 #[derive(Debug, Clone)]
-pub struct PartitionMap(Arc<RwLock<Nodes>>);
+pub struct PartitionMap(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    nodes: RwLock<Nodes>,
+    /// Until when this node may serve, by the monotonic clock in microseconds.
+    serves_until: AtomicU64,
+}
 
 #[derive(Debug)]
 struct Nodes {
@@ -37,22 +45,38 @@ struct Nodes {
 impl PartitionMap {
     /// The map of a node without others: it has all users.
     pub fn alone() -> Self {
-        Self::filled_with(Route::Here)
+        Self::filled_with(Route::Here, u64::MAX)
     }
 
     /// The map of a node that has to hear about the others first.
     pub fn unknown() -> Self {
-        Self::filled_with(Route::Nowhere)
+        Self::filled_with(Route::Nowhere, 0)
     }
 
-    fn filled_with(route: Route) -> Self {
+    fn filled_with(route: Route, serves_until: u64) -> Self {
         let nodes = Nodes { routes: [route; USER_PARTITIONS], peers: Vec::new() };
-        Self(Arc::new(RwLock::new(nodes)))
+        let serves_until = AtomicU64::new(serves_until);
+        Self(Arc::new(Shared { nodes: RwLock::new(nodes), serves_until }))
     }
 
-    /// The node that has this partition.
+    /// The node that has this partition. It is not this one if the lease may be over: a process that
+    /// was frozen shows nobody what another node has changed since.
     pub fn route(&self, partition: UserPartition) -> Route {
-        self.read(|nodes| nodes.routes.get(partition.index()).copied()).unwrap_or(Route::Nowhere)
+        let route = self.read(|nodes| nodes.routes.get(partition.index()).copied());
+        match route.unwrap_or(Route::Nowhere) {
+            Route::Here if !self.may_serve() => Route::Nowhere,
+            route => route,
+        }
+    }
+
+    fn may_serve(&self) -> bool {
+        let until = self.0.serves_until.load(Ordering::Acquire);
+        until == u64::MAX || MonotonicMicros::now() < MonotonicMicros::new(until)
+    }
+
+    /// The lease was renewed: this node may serve until then.
+    pub(super) fn serve_until(&self, until: MonotonicMicros) {
+        self.0.serves_until.store(until.micros(), Ordering::Release);
     }
 
     /// Another node that runs, by its number.
@@ -68,19 +92,19 @@ impl PartitionMap {
     /// Replaces everything.
     pub(super) fn set(&self, routes: [Route; USER_PARTITIONS], peers: Vec<Peer>) {
         // A writer that panicked has left it whole: both fields are replaced together.
-        let mut nodes = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
         *nodes = Nodes { routes, peers };
     }
 
     /// Changes the owner of one partition.
     pub(super) fn set_route(&self, partition: UserPartition, route: Route) {
-        let mut nodes = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = nodes.routes.get_mut(partition.index()) {
             *place = route;
         }
     }
 
     fn read<T>(&self, read: impl FnOnce(&Nodes) -> T) -> T {
-        read(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        read(&self.0.nodes.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

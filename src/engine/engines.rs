@@ -103,6 +103,7 @@ impl Engines {
                     None => {}
                 }
             }
+            Event::Adopted(adopted) => self.load(adopted.order.clone()),
             Event::UnmatchedReport(report) => {
                 self.unmatched.add(report.clone().into(), true);
             }

@@ -334,6 +334,14 @@ impl Entry {
             && underway.doubt.as_ref().is_none_or(|doubt| doubt.missing_since.is_none())
     }
 
+    /// Whether the exchange owes an answer to its submit or cancel, or a client waits for ours.
+    pub(super) fn has_requests_underway(&self) -> bool {
+        let underway = &self.underway;
+        !self.waiting.is_empty()
+            || underway.submit == SubmitFate::InFlight
+            || underway.cancel_unanswered
+    }
+
     /// Whether it must be queried if the exchange stays silent.
     pub(super) fn needs_watch(&self) -> bool {
         let order = self.order();

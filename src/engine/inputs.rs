@@ -72,6 +72,9 @@ pub struct EngineOptions {
     /// When to query again an order that failed because the exchange did not know it, counted from
     /// the failure.
     pub relook_pauses_micros: [u64; RELOOKS],
+    /// Whether the log lacks orders that come from the store, so that they are recorded as adopted.
+    /// It has begun anew, and the store is Postgres.
+    pub adopts_stored: bool,
 }
 
 /// Number of queries about an order that failed because the exchange did not know it.
@@ -97,6 +100,7 @@ impl Default for EngineOptions {
                 3_600_000_000,
                 57_600_000_000,
             ],
+            adopts_stored: false,
         }
     }
 }

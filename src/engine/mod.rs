@@ -7,6 +7,7 @@
 //! driver appends the events to the log and releases no effect before every event ahead of it is
 //! durable.
 
+mod adoption;
 mod answers;
 mod commands;
 mod engines;

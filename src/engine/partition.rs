@@ -92,6 +92,7 @@ impl Engine {
                 entry.tracked.apply(changed);
                 list(entry, &mut self.lists);
             }
+            Event::Adopted(adopted) => self.load(adopted.order.clone()),
             Event::UnmatchedReport(_) | Event::FeedPosition(_) => {}
         }
         Ok(())

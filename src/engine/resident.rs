@@ -92,6 +92,17 @@ impl Engines {
         }
     }
 
+    /// Brings an order back from the store.
+    pub(super) fn bring_back(&mut self, tracked: TrackedOrder, out: &mut Outbox) {
+        if self.options.adopts_stored {
+            self.load_adopted(tracked, out);
+            return;
+        }
+        let order = Arc::clone(tracked.order());
+        out.effects.push(Effect::Publish { order, event: None });
+        self.load(tracked);
+    }
+
     /// Takes the store's answer to a lookup by exchange id: the order, or `None`.
     pub fn found(
         &mut self,
@@ -105,9 +116,7 @@ impl Engines {
         let Some(tracked) = tracked else { return };
         let order_id = tracked.order().order_id;
         if !self.has(order_id) {
-            let order = Arc::clone(tracked.order());
-            out.effects.push(Effect::Publish { order, event: None });
-            self.load(tracked);
+            self.bring_back(tracked, out);
         }
         if self.by_external_id.get(id) == Some(&order_id) {
             let first_event = out.events.len();

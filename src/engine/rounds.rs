@@ -2,7 +2,6 @@
 //! or a restart, and the periodic comparison of open orders.
 
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
 
 use super::engines::Engines;
 use super::outbox::{Effect, Outbox};
@@ -134,10 +133,8 @@ impl Engines {
         if !self.has(order_id)
             && let Some(tracked) = tracked
         {
-            let order = Arc::clone(tracked.order());
-            let external_order_id = order.external_order_id.clone();
-            out.effects.push(Effect::Publish { order, event: None });
-            self.load(tracked);
+            let external_order_id = tracked.order().external_order_id.clone();
+            self.bring_back(tracked, out);
             if let Some(id) = external_order_id {
                 self.share_id(&id, order_id, out);
             }
@@ -180,6 +177,16 @@ impl Engines {
             out.events.push(Event::FeedPosition(position));
         }
         if std::mem::take(&mut self.rounds.reconciles_again) {
+            self.begin_round();
+        }
+    }
+
+    /// As [`log_feed_position`](Self::log_feed_position) on a node whose log begins anew with each
+    /// process: nothing is logged, since no later process reads it.
+    pub fn end_rounds(&mut self, now: TimestampMicros) {
+        self.advance(now);
+        self.forget_ended_before(self.now);
+        if self.rounds.reconciling.is_none() && std::mem::take(&mut self.rounds.reconciles_again) {
             self.begin_round();
         }
     }

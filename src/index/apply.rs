@@ -3,6 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
+use std::sync::Arc;
 
 use super::changes::ChangeWriter;
 use super::index_handle::{ReusedId, stored_order};
@@ -126,6 +127,7 @@ impl IndexWriter {
         match event {
             Event::Created(created) => self.create(lsn, &created)?,
             Event::Changed(changed) => self.change(lsn, &changed)?,
+            Event::Adopted(adopted) => self.adopt(adopted.order)?,
             Event::UnmatchedReport(report) => self.feed.keep_unmatched(lsn, report),
             Event::FeedPosition(position) => {
                 let kept_micros = self.index.unmatched_report_age_micros();
@@ -174,6 +176,28 @@ impl IndexWriter {
         let working = Working { tracked: TrackedOrder::new(created), stored_in: None };
         self.changes.note(lsn, working.tracked.order(), &mut self.encoder)?;
         self.changed.insert(created.order_id, working);
+        Ok(())
+    }
+
+    /// Takes an order as another node left it, whatever this store has of it.
+    fn adopt(&mut self, tracked: TrackedOrder) -> Result<(), IndexError> {
+        let order = Arc::clone(tracked.order());
+        let order_id = order.order_id;
+        self.recent.take(order_id);
+        let stored_in = match self.changed.remove(&order_id) {
+            Some(working) => working.stored_in,
+            None => stored_order(&*self.index.view()?, order_id)?.map(|(_, space)| space),
+        };
+        if let Some(key) = &order.client_order_id {
+            self.keys.insert(keys::client_key(&order.user, key), order_id);
+        }
+        if let Some(id) = &order.external_order_id {
+            self.external.insert(id.clone(), order_id);
+        }
+        if is_attended(&tracked) {
+            self.feed.attended.insert(order_id, true);
+        }
+        self.changed.insert(order_id, Working { tracked, stored_in });
         Ok(())
     }
 

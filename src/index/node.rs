@@ -139,7 +139,7 @@ pub(super) fn feed_position(view: &dyn View) -> Result<Option<FeedPosition>, Ind
     let Some(bytes) = view.get(Space::Node, &FEED_KEY)? else { return Ok(None) };
     match event(&bytes)? {
         Event::FeedPosition(position) => Ok(Some(position)),
-        Event::Created(_) | Event::Changed(_) | Event::UnmatchedReport(_) => {
+        Event::Created(_) | Event::Changed(_) | Event::UnmatchedReport(_) | Event::Adopted(_) => {
             Err(IndexError::Unreadable { what: "a feed position" })
         }
     }
@@ -153,7 +153,7 @@ pub(super) fn unmatched(view: &dyn View) -> Result<Vec<(u64, UnmatchedReport)>, 
             unmatched.push((lsn, report));
             Ok(())
         }
-        Event::Created(_) | Event::Changed(_) | Event::FeedPosition(_) => {
+        Event::Created(_) | Event::Changed(_) | Event::FeedPosition(_) | Event::Adopted(_) => {
             Err(IndexError::Unreadable { what: "an unmatched report" })
         }
     })?;

@@ -170,6 +170,7 @@ impl Model {
                 }
             }
             Event::UnmatchedReport(report) => self.node.unmatched.push(report.clone()),
+            Event::Adopted(_) => unreachable!("the log of these tests has none"),
             Event::FeedPosition(position) => {
                 let is_new = |at: TimestampMicros| position.at.micros_since(at) <= WINDOW_MICROS;
                 self.node.ended.retain(|(at, _)| is_new(*at));

@@ -84,6 +84,11 @@ impl<'a> Replay<'a> {
                 }
                 id
             }
+            Event::Adopted(adopted) => {
+                let order = adopted.order.clone();
+                self.orders.insert(order.order().order_id, Replayed::new(order));
+                return Ok(None);
+            }
             Event::UnmatchedReport(_) | Event::FeedPosition(_) => return Ok(None),
         };
         Ok(self.orders.get(&order_id).map(|known| &known.order))

@@ -1,7 +1,7 @@
 //! The commit gate: effects of a decision happen once its events are durable.
 //!
 //! Every effect waits for the log. Where Postgres is awaited, what readers and clients see then waits for
-//! Postgres too, in a queue of its own; what the exchange hears does not. Pure: reads no clock and does
+//! Postgres too, in a queue of its own; what the exchange hears does so where another node may take over. Pure: reads no clock and does
 //! nothing itself.
 
 use std::collections::VecDeque;
@@ -25,6 +25,8 @@ pub(super) struct CommitGate {
     awaiting_postgres: VecDeque<GatedEffect>,
     /// Queries in `awaiting_log`.
     queries: usize,
+    /// Whether what the exchange hears waits for Postgres too.
+    exchange_waits: bool,
 }
 
 /// An effect and the events that it waits for.
@@ -58,14 +60,16 @@ pub(super) struct Released {
 }
 
 impl CommitGate {
-    /// An empty gate after a log that was recovered up to `recovered`.
-    pub(super) fn new(recovered: Lsn) -> Self {
+    /// An empty gate after a log that was recovered up to `recovered`. `exchange_waits`: where
+    /// Postgres is awaited, what the exchange hears waits for it too.
+    pub(super) fn new(recovered: Lsn, exchange_waits: bool) -> Self {
         Self {
             last_event: recovered,
             unappended: VecDeque::new(),
             awaiting_log: VecDeque::new(),
             awaiting_postgres: VecDeque::new(),
             queries: 0,
+            exchange_waits,
         }
     }
 
@@ -140,7 +144,10 @@ impl CommitGate {
             if matches!(gated.effect, Effect::Query(_)) {
                 self.queries -= 1;
             }
-            if postgres.is_some() && waits_for_postgres(&gated.effect) {
+            let is_for_exchange = matches!(gated.effect, Effect::Submit(_) | Effect::Cancel { .. });
+            let waits =
+                waits_for_postgres(&gated.effect) || (is_for_exchange && self.exchange_waits);
+            if postgres.is_some() && waits {
                 self.awaiting_postgres.push_back(gated);
             } else {
                 free.push(gated);
@@ -184,8 +191,7 @@ fn free_count(queue: &VecDeque<GatedEffect>, upto: Lsn) -> usize {
     queue.iter().take(EFFECTS_PER_SLICE).take_while(|gated| gated.gate <= upto).count()
 }
 
-/// Whether the effect shows somebody an order, which Postgres must have then. What the exchange hears
-/// never waits for Postgres; an answer without an order shows nothing.
+/// Whether the effect shows somebody an order, which Postgres must have then. An answer without an order shows nothing.
 fn waits_for_postgres(effect: &Effect) -> bool {
     match effect {
         Effect::Publish { .. } => true,
@@ -259,7 +265,7 @@ mod tests {
 
     #[test]
     fn nothing_happens_before_all_events_of_a_decision_are_durable() {
-        let (mut gate, mut free) = (CommitGate::new(Lsn(10)), Vec::new());
+        let (mut gate, mut free) = (CommitGate::new(Lsn(10), false), Vec::new());
         assert_eq!(decide(&mut gate), 1, "one order for the exchange");
         assert_eq!((gate.last_event(), gate.queries()), (Lsn(12), 1));
         let reached = |log| Reached { log: Lsn(log), postgres: None };
@@ -277,7 +283,7 @@ mod tests {
 
     #[test]
     fn what_people_see_waits_for_postgres_and_what_the_exchange_hears_does_not() {
-        let (mut gate, mut free) = (CommitGate::new(Lsn(0)), Vec::new());
+        let (mut gate, mut free) = (CommitGate::new(Lsn(0), false), Vec::new());
         decide(&mut gate);
         let reached = |log, postgres| Reached { log: Lsn(log), postgres: Some(Lsn(postgres)) };
         let released = gate.release(reached(2, 0), &mut free);
@@ -291,8 +297,19 @@ mod tests {
     }
 
     #[test]
+    fn where_another_node_may_take_over_the_exchange_waits_for_postgres_too() {
+        let (mut gate, mut free) = (CommitGate::new(Lsn(0), true), Vec::new());
+        decide(&mut gate);
+        let reached = |log, postgres| Reached { log: Lsn(log), postgres: Some(Lsn(postgres)) };
+        gate.release(reached(2, 1), &mut free);
+        assert_eq!(kinds(&mut free), ["query"], "a question changes nothing there");
+        gate.release(reached(2, 2), &mut free);
+        assert_eq!(kinds(&mut free), ["publish", "submit", "reply"]);
+    }
+
+    #[test]
     fn a_slice_is_bounded_and_positions_wait_for_the_rest() {
-        let (mut gate, mut free) = (CommitGate::new(Lsn(0)), Vec::new());
+        let (mut gate, mut free) = (CommitGate::new(Lsn(0), false), Vec::new());
         for _ in 0..EFFECTS_PER_SLICE {
             decide(&mut gate);
         }
@@ -305,7 +322,7 @@ mod tests {
 
     #[test]
     fn events_are_appended_in_their_order_with_the_numbers_that_were_promised() {
-        let mut gate = CommitGate::new(Lsn(10));
+        let mut gate = CommitGate::new(Lsn(10), false);
         decide(&mut gate);
         let mut numbers = Vec::new();
         while let Some((lsn, _)) = gate.next_to_append() {

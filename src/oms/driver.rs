@@ -1,4 +1,5 @@
 mod from_exchange;
+mod partitions;
 mod release;
 mod requests;
 mod timers;
@@ -20,6 +21,7 @@ use super::mass_cancel::MassCancels;
 use super::metrics::OmsMetrics;
 use super::operator::OperatorActs;
 use super::options::OmsOptions;
+use super::partitions::Partitions;
 use super::postgres_side::PostgresSide;
 use super::publisher::{Publisher, ReaderSide};
 use super::reconciler::Reconciler;
@@ -53,6 +55,8 @@ pub(crate) struct Driver {
     pub(super) webhooks: Webhooks,
     pub(super) mass_cancels: MassCancels,
     operator_acts: OperatorActs,
+    /// The users whom this node serves.
+    partitions: Partitions,
     queues: Rc<SessionQueues>,
     options: OmsOptions,
     metrics: OmsMetrics,
@@ -108,7 +112,7 @@ impl Driver {
         let mut driver = Self {
             engines,
             outbox: Outbox::new(),
-            gate: CommitGate::new(recovered),
+            gate: CommitGate::new(recovered, options.is_member),
             wal,
             encoder: EventEncoder::new(),
             free: Vec::new(),
@@ -122,6 +126,7 @@ impl Driver {
             webhooks: Webhooks::default(),
             mass_cancels: MassCancels::default(),
             operator_acts: OperatorActs::default(),
+            partitions: if options.is_member { Partitions::none() } else { Partitions::all() },
             queues,
             options,
             metrics,

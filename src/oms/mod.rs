@@ -48,6 +48,7 @@ mod order_events;
 pub(crate) mod order_lookups;
 mod order_service;
 mod order_watch;
+mod partitions;
 mod postgres_side;
 pub(crate) mod publisher;
 mod query_planner;
@@ -83,6 +84,7 @@ pub use order_commands::{CommandReceivers, OrderCommands, Overloaded, order_comm
 pub use order_events::OrderEventFeed;
 pub use order_service::OrderService;
 pub use order_watch::{OrderWatch, OrderWatchers};
+pub use partitions::{Arrival, PartitionCommand};
 pub use postgres_side::PostgresSide;
 pub use publisher::{ReusedIds, ShownUpTo, StoredUpTo};
 pub use reads::{OrderPage, PageRequest, StoreUnavailable};

@@ -40,6 +40,10 @@ pub struct OmsOptions {
     pub session: SessionOptions,
     /// The webhook to register at the exchange, if any.
     pub webhook: Option<WebhookRequest>,
+    /// Whether other nodes may take over this one's users: then its log begins anew with each
+    /// process, it serves only partitions that it is given, and the exchange hears of nothing that
+    /// Postgres lacks.
+    pub is_member: bool,
     /// How long work in progress may take to finish after a stop was requested.
     pub drain: Duration,
     /// Limits on what waits in memory.
@@ -69,6 +73,7 @@ impl OmsOptions {
             exchange_clock_warning: Duration::from_millis(500),
             session,
             webhook: None,
+            is_member: false,
             drain: Duration::from_secs(1),
             limits: OmsLimits::default(),
         }

@@ -10,6 +10,7 @@ use super::limits::{
 };
 use super::mass_cancel::{MassCancelCommand, MassCancelled};
 use super::operator::{Decide, OperatorCommand, Quarantine};
+use super::partitions::{PARTITION_QUEUE_CAPACITY, PartitionCommand};
 use super::stages::OrderStages;
 use super::views::CommittedViews;
 use super::webhook::{LinesDurable, WebhookCommand};
@@ -17,7 +18,7 @@ use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply, Operator
 use crate::exchange::wire::FeedLine;
 use crate::exchange::{ExchangeClock, Results};
 use crate::order::{CaseOutcome, OperatorAct};
-use crate::sync::{Receiver, Sender, mailbox};
+use crate::sync::{Receiver, Refused, Sender, mailbox};
 use crate::types::{OrderId, SteadyClock, UserId};
 use crate::wal::Lsn;
 use compact_str::CompactString;
@@ -35,6 +36,7 @@ pub struct OrderCommands {
     webhooks: Sender<WebhookCommand>,
     mass_cancels: Sender<MassCancelCommand>,
     operators: Sender<OperatorCommand>,
+    partitions: Sender<PartitionCommand>,
     views: CommittedViews,
     kill_switch: KillSwitch,
     exchange_reachability: SharedState,
@@ -68,6 +70,7 @@ pub struct CommandReceivers {
     pub(super) webhooks: Receiver<WebhookCommand>,
     pub(super) mass_cancels: Receiver<MassCancelCommand>,
     pub(super) operators: Receiver<OperatorCommand>,
+    pub(super) partitions: Receiver<PartitionCommand>,
     pub(super) kill_switch: KillSwitch,
     pub(crate) exchange_reachability: SharedState,
     pub(super) stages: OrderStages,
@@ -86,6 +89,7 @@ pub fn order_commands(
     let (webhook_sender, webhooks) = mailbox(WEBHOOK_QUEUE_CAPACITY);
     let (mass_cancel_sender, mass_cancels) = mailbox(MASS_CANCEL_QUEUE_CAPACITY);
     let (operator_sender, operators) = mailbox(MASS_CANCEL_QUEUE_CAPACITY);
+    let (partition_sender, partitions) = mailbox(PARTITION_QUEUE_CAPACITY);
     let exchange_reachability = SharedState::default();
     let commands = OrderCommands {
         creates: create_sender,
@@ -93,6 +97,7 @@ pub fn order_commands(
         webhooks: webhook_sender,
         mass_cancels: mass_cancel_sender,
         operators: operator_sender,
+        partitions: partition_sender,
         views,
         kill_switch: kill_switch.clone(),
         exchange_reachability: exchange_reachability.clone(),
@@ -106,6 +111,7 @@ pub fn order_commands(
         webhooks,
         mass_cancels,
         operators,
+        partitions,
         kill_switch,
         exchange_reachability,
         stages: commands.stages.clone(),
@@ -174,6 +180,17 @@ impl OrderCommands {
         let (reply, receiver) = oneshot::channel();
         let command = WebhookCommand { session: session.clone(), lines, reply };
         self.webhooks.try_send(command).map(|()| receiver).map_err(|_refused| Overloaded)
+    }
+
+    /// Hands over a command about a partition that moves.
+    ///
+    /// # Errors
+    /// The command, while too many wait, or as the orders thread has ended.
+    pub fn move_partition(
+        &self,
+        command: PartitionCommand,
+    ) -> Result<(), Refused<PartitionCommand>> {
+        self.partitions.try_send(command)
     }
 
     /// The cases that wait for an operator's decision.

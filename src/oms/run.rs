@@ -182,6 +182,7 @@ async fn park(
             }
             ready |= driver.mass_cancels.is_sweeping();
             ready |= inputs.operators.poll_some(context);
+            ready |= inputs.partitions.poll_some(context);
             ready |= !driver.mass_cancels.is_busy() && inputs.mass_cancels.poll_some(context);
         }
         if driver.takes_cancels() || refuses {

@@ -9,6 +9,7 @@ use super::limits::INPUTS_PER_SLICE;
 use super::mass_cancel::MassCancelCommand;
 use super::operator::OperatorCommand;
 use super::order_commands::{CancelCommand, CommandReceivers, CreateCommand};
+use super::partitions::PartitionCommand;
 use super::webhook::WebhookCommand;
 use crate::engine::{CancelReply, CreateReply};
 use crate::exchange::OrderFeedMessage;
@@ -60,6 +61,7 @@ pub(crate) struct Inputs {
     pub(super) webhooks: Source<WebhookCommand>,
     pub(super) mass_cancels: Source<MassCancelCommand>,
     pub(super) operators: Source<OperatorCommand>,
+    pub(super) partitions: Source<PartitionCommand>,
 }
 
 impl Inputs {
@@ -71,6 +73,7 @@ impl Inputs {
             webhooks: Source::new(receivers.webhooks),
             mass_cancels: Source::new(receivers.mass_cancels),
             operators: Source::new(receivers.operators),
+            partitions: Source::new(receivers.partitions),
         }
     }
 }
@@ -123,6 +126,10 @@ fn take_inputs(
     if let Some(command) = inputs.operators.next() {
         driver.operate(now, command);
         more |= inputs.operators.has_more();
+    }
+    if let Some(command) = inputs.partitions.next() {
+        driver.move_partition(now, command);
+        more |= inputs.partitions.has_more();
     }
     driver.mass_cancel(now);
     more |= driver.mass_cancels.is_sweeping();

@@ -193,6 +193,14 @@ impl CommittedViews {
         }
     }
 
+    /// Removes a user whom another node serves from now on. Only the orders thread calls this.
+    pub(super) fn drop_user(&self, user: &UserId) {
+        if let Some(view) = self.0.users.get(user) {
+            self.0.forgotten.fetch_max(view.changed.0, Ordering::Release);
+        }
+        self.0.users.remove(user);
+    }
+
     /// Forgets the changes of a user that the store has: all up to this position. Only the orders
     /// thread calls this.
     pub(super) fn forget_changes(&self, user: &UserId, stored: Lsn) {

@@ -3,23 +3,24 @@
 
 use std::mem;
 
-use rkyv::api::high::{HighDeserializer, HighValidator};
 use rkyv::api::low::{LowSerializer, to_bytes_in_with_alloc};
-use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor;
 use rkyv::ser::allocator::{Arena, ArenaHandle};
 use rkyv::util::AlignedVec;
-use rkyv::{Archive, Deserialize, Serialize};
+use rkyv::{Archive, Serialize};
 
-use super::event::{Changed, Created, Event, FeedPosition, UnmatchedReport};
+use super::case::OpenCase;
+use super::change::{Changed, Created, FeedPosition, UnmatchedReport};
+use super::event::{Adopted, Event};
+use super::payload::{PAYLOAD_ALIGNMENT, read};
+use super::stored::{OrderParts, StoredOrderError};
+use crate::types::TimestampMicros;
 
 /// Format version that this code writes. Any change of a record layout increments it; readers keep
-/// reading the previous ones. 2: more kinds of changes.
-pub const RECORD_FORMAT_VERSION: u8 = 2;
+/// reading the previous ones. 2: more kinds of changes. 3: adopted orders.
+pub const RECORD_FORMAT_VERSION: u8 = 3;
 /// Partition byte of records that belong to the node, not to a user.
 pub const NODE_PARTITION: u8 = u8::MAX;
-/// Alignment of rkyv data, including 128-bit ids.
-pub(super) const PAYLOAD_ALIGNMENT: usize = 16;
 
 const _: () = assert!(crate::types::USER_PARTITIONS <= NODE_PARTITION as usize);
 const _: () = assert!(mem::align_of::<<Created as Archive>::Archived>() <= PAYLOAD_ALIGNMENT);
@@ -29,6 +30,16 @@ const KIND_CREATED: u8 = 1;
 const KIND_CHANGED: u8 = 2;
 const KIND_UNMATCHED_REPORT: u8 = 3;
 const KIND_FEED_POSITION: u8 = 4;
+const KIND_ADOPTED: u8 = 5;
+
+/// The record of an adopted order.
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct AdoptedRecord {
+    at: TimestampMicros,
+    parts: OrderParts,
+    /// Those of the parts, which have their own place in a stored order.
+    cases: Vec<OpenCase>,
+}
 
 /// Why a record cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +53,9 @@ pub enum RecordError {
     /// The payload is not valid for its kind.
     #[error("record of kind {kind} cannot be decoded")]
     Invalid { kind: u8, source: rancor::Error },
+    /// The adopted order is in a state that no sequence of events produces.
+    #[error("record of kind {kind} is no order")]
+    Contradiction { kind: u8, source: StoredOrderError },
     /// The event does not fit a record.
     #[error("event of kind {kind} cannot be written")]
     Unwritable { kind: u8, source: rancor::Error },
@@ -55,6 +69,7 @@ impl Event {
             Self::Changed(_) => KIND_CHANGED,
             Self::UnmatchedReport(_) => KIND_UNMATCHED_REPORT,
             Self::FeedPosition(_) => KIND_FEED_POSITION,
+            Self::Adopted(_) => KIND_ADOPTED,
         }
     }
 
@@ -68,6 +83,7 @@ impl Event {
         match self {
             Self::Created(created) => created.order_id.partition().get(),
             Self::Changed(changed) => changed.order_id.partition().get(),
+            Self::Adopted(adopted) => adopted.order.order().order_id.partition().get(),
             Self::UnmatchedReport(_) | Self::FeedPosition(_) => NODE_PARTITION,
         }
     }
@@ -95,6 +111,11 @@ impl EventEncoder {
             Event::Changed(changed) => self.write(changed),
             Event::UnmatchedReport(report) => self.write(report),
             Event::FeedPosition(position) => self.write(position),
+            Event::Adopted(adopted) => {
+                let mut parts = OrderParts::of_tracked(&adopted.order);
+                let cases = mem::take(&mut parts.cases);
+                self.write(&AdoptedRecord { at: adopted.at, parts, cases })
+            }
         }
         .map_err(|source| RecordError::Unwritable { kind: event.kind(), source })?;
         Ok(&self.buffer)
@@ -132,30 +153,30 @@ pub fn decode(kind: u8, format_version: u8, payload: &[u8]) -> Result<Event, Rec
         KIND_CHANGED => read::<Changed>(payload).map(Event::Changed),
         KIND_UNMATCHED_REPORT => read::<UnmatchedReport>(payload).map(Event::UnmatchedReport),
         KIND_FEED_POSITION => read::<FeedPosition>(payload).map(Event::FeedPosition),
+        KIND_ADOPTED => match read::<AdoptedRecord>(payload) {
+            Ok(record) => return adopted(record),
+            Err(error) => Err(error),
+        },
         _ => return Err(RecordError::UnknownKind { kind }),
     }
     .map_err(|source| RecordError::Invalid { kind, source })
 }
 
-pub(super) fn read<T>(payload: &[u8]) -> Result<T, rancor::Error>
-where
-    T: Archive,
-    T::Archived: for<'a> CheckBytes<HighValidator<'a, rancor::Error>>
-        + Deserialize<T, HighDeserializer<rancor::Error>>,
-{
-    if payload.as_ptr().align_offset(PAYLOAD_ALIGNMENT) == 0 {
-        return rkyv::from_bytes(payload);
-    }
-    let mut aligned = AlignedVec::<PAYLOAD_ALIGNMENT>::with_capacity(payload.len());
-    aligned.extend_from_slice(payload);
-    rkyv::from_bytes(&aligned)
+fn adopted(record: AdoptedRecord) -> Result<Event, RecordError> {
+    let AdoptedRecord { at, mut parts, cases } = record;
+    parts.cases = cases;
+    let order = parts
+        .into_tracked()
+        .map_err(|source| RecordError::Contradiction { kind: KIND_ADOPTED, source })?;
+    Ok(Event::Adopted(Box::new(Adopted { at, order })))
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::order::event::{CancelCause, Change, ReportKind};
+    use crate::order::change::{CancelCause, Change, ReportKind};
     use crate::order::fill::Fill;
+    use crate::order::tracked::TrackedOrder;
     use crate::types::*;
     use proptest::prelude::*;
 
@@ -195,12 +216,16 @@ pub(super) mod tests {
             Change::Busted { execution_id },
         ];
         let changed = changes.map(|change| Event::Changed(Changed { order_id, at, change }));
+        let (adopted, partial) = (created.clone(), Fill { num_shares: 3, ..fill.clone() });
         let kind = ReportKind::Filled(fill);
         let unmatched = UnmatchedReport { external_order_id, kind, received_at: at };
         let position = FeedPosition { session: "7".into(), sequence: u64::MAX, at };
         let mut events = vec![Event::Created(created), Event::Created(market)];
         events.extend(changed);
         events.extend([Event::UnmatchedReport(unmatched), Event::FeedPosition(position)]);
+        let mut order = TrackedOrder::new(&adopted);
+        order.apply(&Changed { order_id, at, change: Change::Filled(partial) });
+        events.push(Event::Adopted(Box::new(Adopted { at, order })));
         events
     }
 
@@ -230,7 +255,7 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn hostile_bytes_never_panic(
-            kind in 0..6_u8,
+            kind in 0..7_u8,
             mut bytes in proptest::collection::vec(any::<u8>(), 0..256),
         ) {
             drop(decode(kind, RECORD_FORMAT_VERSION, &bytes));

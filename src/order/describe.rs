@@ -6,14 +6,15 @@ use serde_json::{Map, Value, json};
 use strum::VariantNames;
 
 use super::case::Case;
-use super::event::{Change, Changed, Created, Event, FeedPosition, ReportKind, UnmatchedReport};
+use super::change::{Change, Changed, Created, FeedPosition, ReportKind, UnmatchedReport};
+use super::event::Event;
 use super::fill::Fill;
 use crate::types::OrderId;
 
 /// All names that [`Event::name`] returns.
 pub fn event_names() -> impl Iterator<Item = &'static str> {
     let changes = Change::VARIANTS.iter().copied();
-    iter::once("created").chain(changes).chain(["held_report", "feed_position"])
+    iter::once("created").chain(changes).chain(["held_report", "feed_position", "adopted"])
 }
 
 impl Event {
@@ -24,14 +25,16 @@ impl Event {
             Self::Changed(changed) => changed.change.into_str(),
             Self::UnmatchedReport(_) => "held_report",
             Self::FeedPosition(_) => "feed_position",
+            Self::Adopted(_) => "adopted",
         }
     }
 
     /// The order that it is about, if known.
-    pub const fn order_id(&self) -> Option<OrderId> {
+    pub fn order_id(&self) -> Option<OrderId> {
         match self {
             Self::Created(created) => Some(created.order_id),
             Self::Changed(changed) => Some(changed.order_id),
+            Self::Adopted(adopted) => Some(adopted.order.order().order_id),
             Self::UnmatchedReport(_) | Self::FeedPosition(_) => None,
         }
     }
@@ -44,6 +47,9 @@ impl Event {
             Self::UnmatchedReport(report) => unmatched_members(report),
             Self::FeedPosition(FeedPosition { session, sequence, at }) => {
                 json!({ "session": session, "sequence": sequence, "at": at })
+            }
+            Self::Adopted(adopted) => {
+                json!({ "at": adopted.at, "order": &**adopted.order.order() })
             }
         };
         let Value::Object(members) = members else {

@@ -2,6 +2,7 @@
 //! log records of all of these. Pure: no I/O, no clock, no random numbers.
 
 mod case;
+mod change;
 mod codec;
 mod describe;
 mod event;
@@ -9,6 +10,7 @@ mod executions;
 mod fill;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod payload;
 mod record;
 mod status;
 mod stored;
@@ -22,11 +24,12 @@ pub use case::{
     Case, CaseCause, CaseDecision, CaseOutcome, MAX_CASE_TEXT_BYTES, MAX_OPEN_CASES, OpenCase,
     OperatorAct, case_text,
 };
+pub use change::{
+    CancelCause, Change, Changed, Created, FeedPosition, ReportKind, UnmatchedReport,
+};
 pub use codec::{EventEncoder, NODE_PARTITION, RECORD_FORMAT_VERSION, RecordError, decode};
 pub use describe::event_names;
-pub use event::{
-    CancelCause, Change, Changed, Created, Event, FeedPosition, ReportKind, UnmatchedReport,
-};
+pub use event::{Adopted, Event};
 pub use executions::{Execution, Executions};
 pub use fill::Fill;
 pub use record::Order;

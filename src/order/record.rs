@@ -3,7 +3,7 @@
 use compact_str::CompactString;
 use serde::Serialize;
 
-use super::event::Created;
+use super::change::Created;
 use super::status::{Ending, Facts, Status, reported_status};
 use crate::types::{
     ClientOrderId, ExternalOrderId, OrderId, OrderType, PriceCents, Shares, Side, Symbol,

@@ -12,8 +12,8 @@ use rkyv::ser::allocator::Arena;
 use rkyv::util::AlignedVec;
 
 use super::case::OpenCase;
-use super::codec::{PAYLOAD_ALIGNMENT, read};
 use super::executions::{Execution, Executions};
+use super::payload::{PAYLOAD_ALIGNMENT, read};
 use super::record::Order;
 use super::status::{Ending, Status, reported_status};
 use super::tracked::TrackedOrder;

@@ -7,7 +7,7 @@ use compact_str::CompactString;
 use super::case::{
     CaseCause, CaseDecision, CaseOutcome, MAX_OPEN_CASES, OpenCase, OperatorAct, case_text,
 };
-use super::event::{CancelCause, Change, Changed, Created};
+use super::change::{CancelCause, Change, Changed, Created};
 use super::executions::{Execution, Executions};
 use super::fill::Fill;
 use super::record::Order;

@@ -49,7 +49,7 @@ impl CoveredOrders {
         match event {
             Event::Created(_) => true,
             Event::Changed(changed) => self.0.has(changed.order_id),
-            Event::UnmatchedReport(_) | Event::FeedPosition(_) => false,
+            Event::UnmatchedReport(_) | Event::FeedPosition(_) | Event::Adopted(_) => false,
         }
     }
 

@@ -81,6 +81,7 @@ pub(super) fn missing(events: &[(Lsn, Event)], working: &WorkingSet) -> Vec<Orde
                     missing.push(*order_id);
                 }
             }
+            Event::Adopted(adopted) => drop(made.insert(adopted.order.order().order_id)),
             Event::UnmatchedReport(_) | Event::FeedPosition(_) => {}
         }
     }
@@ -170,6 +171,11 @@ pub(super) fn build(
             }
             Event::FeedPosition(position) => {
                 batch.feed = Some((lsn, position.clone()));
+                continue;
+            }
+            // Postgres has it already: it came from there.
+            Event::Adopted(adopted) => {
+                working.insert(adopted.order.clone(), lsn);
                 continue;
             }
             Event::UnmatchedReport(_) => continue,

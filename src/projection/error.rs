@@ -187,6 +187,12 @@ pub enum ProjectionError {
         /// The epoch of this process.
         ours: i64,
     },
+    /// This process has no epoch yet.
+    #[error("this node has not joined the others at {server} yet")]
+    NotJoined {
+        /// The server.
+        server: String,
+    },
     /// A log record changes an order that the server lacks.
     #[error(
         "record {lsn} changes order {order_id}, which {server} does not have: its row was removed, or never written; stop the server and run `longbow backfill --postgres ...`, which copies all orders from the index"
@@ -317,6 +323,7 @@ impl ProjectionError {
             // The log's files may be out of reach for a while, as when too many files are open.
             Self::Unreachable { .. }
             | Self::Silent { .. }
+            | Self::NotJoined { .. }
             | Self::Owners(_)
             | Self::Log(WalError::Io { .. }) => Remedy::Wait,
             Self::Refused { source, .. } => match source.code() {

@@ -64,6 +64,11 @@ impl Intake {
         }
     }
 
+    /// Other partitions are this node's than before.
+    pub(super) fn own(&mut self, owned: &Positions) {
+        self.positions.own(owned);
+    }
+
     /// The last record read.
     pub(super) fn position(&self) -> Lsn {
         self.reader.position()

@@ -22,7 +22,8 @@
 //! # Who may write
 //!
 //! Each start of a projection begins an epoch, and every transaction of an older epoch fails: a
-//! machine that was thought dead cannot write beside its replacement.
+//! machine that was thought dead cannot write beside its replacement. In a cluster the epoch is that of
+//! the node, which owns some of the partitions ([`Ownership`]), and writes those alone.
 //!
 //! # With the server stopped
 //!
@@ -38,6 +39,7 @@
 //! an operator and are retried every few seconds; all others are retried at once, then with growing
 //! pauses.
 
+mod adoption;
 mod backfill;
 mod backlog;
 mod batch;
@@ -53,6 +55,7 @@ mod lacking;
 mod metrics;
 mod migrations;
 mod outcomes;
+mod ownership;
 mod pace;
 mod position;
 mod preflight;
@@ -73,6 +76,7 @@ mod working_set;
 
 use std::sync::Arc;
 
+pub(crate) use adoption::{ended_orders, open_orders};
 pub use backfill::{COPIED_ORDERS, CoveredOrders, PostgresBackfill};
 pub use compare::{
     EventDifference, ExpectedEvents, OrderRow, PartitionPosition, PostgresExecution, PostgresOrder,
@@ -84,6 +88,7 @@ pub use gaps::{EventGap, GapOrder};
 pub use metrics::ProjectionMetrics;
 pub(crate) use migrations::check as check_schema;
 pub use migrations::{Migrated, migrate};
+pub use ownership::{Ownership, OwnershipChange};
 pub use progress::Progress;
 pub use restore::PostgresRestore;
 pub use servers::{PostgresServer, PostgresServers, ServersError};
@@ -128,6 +133,8 @@ pub struct ProjectionOptions {
     pub max_backlog_bytes: u64,
     /// Looks up the owners of orders that are no longer in memory.
     pub owners: OwnersOf,
+    /// Where other nodes write other partitions: which ones are ours.
+    pub ownership: Option<Ownership>,
 }
 
 /// A worker for each server, and their progress. Claims the log for them from now on.
@@ -163,6 +170,7 @@ pub fn projection(
             metrics: metrics.clone(),
             migrates: options.migrates,
             epoch: None,
+            ownership: options.ownership.clone(),
             size: size::BatchSize::default(),
             held: held::Held::default(),
             is_session_checked: false,

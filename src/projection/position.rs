@@ -6,7 +6,7 @@ use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::cell::CellError;
 use super::values::bigint;
-use super::{PostgresServer, ProjectionError, cell};
+use super::{Ownership, PostgresServer, ProjectionError, cell};
 use crate::types::UserPartition;
 use crate::wal::{LogId, Lsn};
 
@@ -51,15 +51,20 @@ pub(super) struct Claim {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Positions {
     first: u8,
-    /// By partition, from `first` on.
+    /// By partition, from `first` on. [`ELSEWHERE`] for one that another node writes.
     reached: Vec<Lsn>,
 }
+
+/// The position of a partition that another node writes: nothing of it is for us.
+const ELSEWHERE: Lsn = Lsn(u64::MAX);
 
 impl Positions {
     /// The numbers and positions of these partitions, or of all if the set is empty.
     pub(super) fn of(&self, touched: &BTreeSet<UserPartition>) -> (Vec<i16>, Vec<i64>) {
         let all = (self.first..).zip(&self.reached);
-        let wanted = all.filter(|(partition, _)| is_among(touched, *partition));
+        let is_ours = |reached: &Lsn| *reached != ELSEWHERE;
+        let wanted =
+            all.filter(|(partition, reached)| is_among(touched, *partition) && is_ours(reached));
         wanted.map(|(partition, reached)| (i16::from(partition), bigint(reached.0))).unzip()
     }
 
@@ -68,6 +73,15 @@ impl Positions {
         for (partition, reached) in (self.first..).zip(&mut self.reached) {
             if is_among(touched, partition) {
                 *reached = (*reached).max(last);
+            }
+        }
+    }
+
+    /// Other partitions are ours than before: those that have come begin where they are in Postgres.
+    pub(super) fn own(&mut self, owned: &Self) {
+        for (reached, found) in self.reached.iter_mut().zip(&owned.reached) {
+            if *found == ELSEWHERE || *reached == ELSEWHERE {
+                *reached = *found;
             }
         }
     }
@@ -178,6 +192,40 @@ async fn claim_within(
     Ok(Claim { epoch, positions })
 }
 
+/// The partitions that an epoch owns and does not give away, where other nodes own the others.
+pub(super) async fn owned(
+    client: &Client,
+    server: &PostgresServer,
+    (epoch, ownership): (i64, &Ownership),
+) -> Result<Positions, ProjectionError> {
+    let odd = |error: CellError| error.within(server, "projection");
+    let (first, last) = bounds(server);
+    let rows = client
+        .query(
+            "SELECT user_partition, lsn FROM projection \
+             WHERE is_current AND epoch = $3 AND user_partition BETWEEN $1 AND $2",
+            &[&first, &last, &epoch],
+        )
+        .await
+        .map_err(ProjectionError::of(server, "report its positions"))?;
+    let first = *server.partitions().start();
+    let mut reached = vec![ELSEWHERE; server.partitions().count()];
+    for row in &rows {
+        let number: i16 = cell::value(row, 0).map_err(odd)?;
+        let lsn = Lsn(cell::number(row, 1).map_err(odd)?);
+        let partition = u8::try_from(number).ok().and_then(UserPartition::new);
+        let Some(partition) = partition.filter(|partition| !ownership.gives_away(*partition))
+        else {
+            continue;
+        };
+        let index = partition.get().checked_sub(first).map(usize::from);
+        if let Some(place) = index.and_then(|index| reached.get_mut(index)) {
+            *place = lsn;
+        }
+    }
+    Ok(Positions { first, reached })
+}
+
 /// Begins an epoch for these users; older writers are fenced off. Partitions that did not follow
 /// this log begin after `start`.
 pub(super) async fn begin_epoch(
@@ -231,6 +279,21 @@ mod tests {
         assert_eq!(positions.least(), Lsn(7));
         assert!(has(32, 7) && !has(32, 8) && has(33, 9) && !has(33, 10));
         assert!(!has(31, 1) && !has(34, 1), "they are another server's");
+    }
+
+    #[test]
+    fn what_another_node_writes_is_not_for_us() {
+        let mut positions = Positions { first: 32, reached: vec![Lsn(7), ELSEWHERE] };
+        let theirs = UserPartition::new(33).unwrap();
+        assert!(positions.have(theirs, Lsn(1)), "nothing of it is to be written");
+        assert_eq!(positions.of(&BTreeSet::new()), (vec![32], vec![7]));
+        assert_eq!(positions.of(&BTreeSet::from([theirs])), (vec![], vec![]));
+        positions.advance(&BTreeSet::new(), Lsn(9));
+        assert_eq!((positions.least(), positions.have(theirs, Lsn(99))), (Lsn(9), true));
+        positions.own(&Positions { first: 32, reached: vec![ELSEWHERE, Lsn(20)] });
+        assert_eq!(positions.of(&BTreeSet::new()), (vec![33], vec![20]), "it has come");
+        positions.own(&Positions { first: 32, reached: vec![ELSEWHERE, Lsn(19)] });
+        assert_eq!(positions.least(), Lsn(20), "never back");
     }
 
     #[test]

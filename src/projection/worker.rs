@@ -15,11 +15,14 @@ use super::error::Remedy;
 use super::held::Held;
 use super::intake::{Intake, Taken};
 use super::pace::Pace;
-use super::position::{self, OurLog, Positions};
+use super::position::{self, Claim, OurLog, Positions};
 use super::size::BatchSize;
 use super::transaction::Statements;
 use super::unchanged;
-use super::{Owner, OwnersOf, PostgresServer, Progress, ProjectionError, ProjectionMetrics};
+use super::{
+    Owner, OwnersOf, Ownership, OwnershipChange, PostgresServer, Progress, ProjectionError,
+    ProjectionMetrics,
+};
 use super::{migrations, preflight, read};
 use crate::shutdown::Shutdown;
 use crate::types::{Backoff, Clock, OrderId};
@@ -60,6 +63,8 @@ pub struct ProjectionWorker {
     pub(super) metrics: ProjectionMetrics,
     /// The epoch of this process, once it has begun one.
     pub(super) epoch: Option<i64>,
+    /// Where other nodes write other partitions: which ones are ours.
+    pub(super) ownership: Option<Ownership>,
     pub(super) size: BatchSize,
     /// Partitions that wait for an operator.
     pub(super) held: Held,
@@ -96,6 +101,8 @@ struct Following {
     all_advanced_at: Instant,
     /// Whether the connection was logged.
     is_logged: bool,
+    /// The last change of the partitions that are ours which it knows.
+    owned_since: Option<OwnershipChange>,
 }
 
 /// Why a connection ends without an error.
@@ -259,6 +266,7 @@ impl ProjectionWorker {
                     return Ok(End::Released);
                 }
             }
+            self.follow_ownership(&mut session).await?;
             let mut batch = match next.take() {
                 Some(batch) => {
                     if !is_stopping {
@@ -268,7 +276,9 @@ impl ProjectionWorker {
                 }
                 None => {
                     self.await_records(&session, is_stopping).await;
-                    let may_hold_back = self.pace.is_eager() && !is_stopping;
+                    // The exchange waits where another node may take over.
+                    let may_hold_back =
+                        self.pace.is_eager() && !is_stopping && self.ownership.is_none();
                     let Following { connection, intake, .. } = &mut session;
                     let prepare = self.prepare(&connection.client, intake, may_hold_back);
                     within(BATCH_TIMEOUT, &server, prepare).await??
@@ -299,7 +309,7 @@ impl ProjectionWorker {
     }
 
     async fn begin(&mut self) -> Result<Following, ProjectionError> {
-        let server = &self.server;
+        let server = &self.server.clone();
         let mut connection = Connection::open(server).await?;
         self.metrics.connects.inc();
         if !self.is_session_checked {
@@ -307,11 +317,10 @@ impl ProjectionWorker {
             self.is_session_checked = true;
         }
         migrations::prepare(&mut connection.client, server, self.migrates).await?;
-        let log = OurLog { log_id: self.log.log_id(), committed: self.log.committed() };
-        let claim = position::claim(&mut connection.client, server, log, self.epoch).await?;
-        self.epoch = Some(claim.epoch);
+        let owned_since = self.ownership.as_ref().map(Ownership::newest);
+        let claim = self.claim(&mut connection.client).await?;
         let written = self.log.committed();
-        let from = claim.positions.least();
+        let from = claim.positions.least().min(written);
         let reader = self.log.reader(from).map_err(|error| match error {
             WalError::CutOff { first, .. } => {
                 ProjectionError::MissingRecords { server: server.to_string(), found: from, first }
@@ -321,6 +330,9 @@ impl ProjectionWorker {
         self.claim.advance(from);
         self.progress.reach(self.number, from);
         self.progress.set_held(self.number, claim.positions.least_of(&self.held.partitions()));
+        if let (Some(ownership), Some(change)) = (&self.ownership, owned_since) {
+            ownership.follow(change);
+        }
         Ok(Following {
             connection,
             statements: Statements::default(),
@@ -331,7 +343,41 @@ impl ProjectionWorker {
             all_advanced_to: from,
             all_advanced_at: Instant::now(),
             is_logged: false,
+            owned_since,
         })
+    }
+
+    /// Writes the partitions that are ours now, if others are than before. Nothing of those that have
+    /// come was in the log until now, and everything of those that go is written.
+    async fn follow_ownership(&self, session: &mut Following) -> Result<(), ProjectionError> {
+        let Some(ownership) = &self.ownership else { return Ok(()) };
+        let newest = ownership.newest();
+        if session.owned_since.is_some_and(|known| known >= newest) {
+            return Ok(());
+        }
+        let client = &session.connection.client;
+        let owned = position::owned(client, &self.server, (session.epoch, ownership)).await?;
+        session.positions.own(&owned);
+        session.intake.own(&owned);
+        session.owned_since = Some(newest);
+        ownership.follow(newest);
+        Ok(())
+    }
+
+    /// The right to write: an epoch of our own for all users of the server, or what this node owns.
+    async fn claim(&mut self, client: &mut Client) -> Result<Claim, ProjectionError> {
+        let server = &self.server;
+        let Some(ownership) = &self.ownership else {
+            let log = OurLog { log_id: self.log.log_id(), committed: self.log.committed() };
+            let claim = position::claim(client, server, log, self.epoch).await?;
+            self.epoch = Some(claim.epoch);
+            return Ok(claim);
+        };
+        let epoch = ownership
+            .epoch()
+            .ok_or_else(|| ProjectionError::NotJoined { server: server.to_string() })?;
+        let positions = position::owned(client, server, (epoch, ownership)).await?;
+        Ok(Claim { epoch, positions })
     }
 
     /// Waits until there is something to write and the pace allows it.

@@ -167,6 +167,7 @@ impl DurableLog {
             Event::Changed(changed) => (Some(changed.order_id), format!("{:?}", changed.change)),
             Event::UnmatchedReport(report) => (None, format!("held {:?}", report.kind)),
             Event::FeedPosition(position) => (None, format!("feed at {}", position.sequence)),
+            Event::Adopted(_) => (event.order_id(), "adopted".to_owned()),
         });
         match &event {
             Event::Created(created) => self.created(created),
@@ -176,6 +177,7 @@ impl DurableLog {
                 Ok(())
             }
             Event::FeedPosition(position) => self.moved(position, exchange),
+            Event::Adopted(_) => unreachable!("a single node adopts nothing"),
         }
     }
 

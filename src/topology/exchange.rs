@@ -13,7 +13,7 @@ use super::signals::stop_on_signals;
 /// A setting is not usable, or the simulator failed.
 pub fn run_exchange(arguments: &ExchangeArgs, log: &Log) -> Result<(), ServeError> {
     let shutdown = Shutdown::new();
-    let signals = stop_on_signals(&shutdown)?;
+    let signals = stop_on_signals(&shutdown, None)?;
     let listen = &arguments.listen;
     let unknown =
         |source| ServeError::UnknownName { setting: "--listen", address: listen.clone(), source };

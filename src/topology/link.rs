@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{ExchangeChoice, ServeArgs};
+use crate::engine::EngineOptions;
 use crate::exchange::wire::WebhookRequest;
 use crate::exchange::{ExchangeAddress, SessionOptions};
 use crate::oms::OmsOptions;
@@ -40,6 +41,20 @@ pub(super) fn simulator_address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
+/// How long the exchange may take to accept an order of a member of a cluster: less than the member's
+/// lease, so that one that was frozen for longer submits nothing.
+const MEMBER_SUBMIT_WINDOW_MICROS: u64 = 2_000_000;
+
+/// Timings of the engines.
+pub(super) fn engine_options(arguments: &ServeArgs) -> EngineOptions {
+    let options = arguments.link.engine_options();
+    if !arguments.is_member() {
+        return options;
+    }
+    let submit_window_micros = MEMBER_SUBMIT_WINDOW_MICROS;
+    EngineOptions { adopts_stored: true, submit_window_micros, ..options }
+}
+
 /// How the orders thread reaches the exchange, and everything else that is set about it.
 pub(super) fn execution_options(
     arguments: &ServeArgs,
@@ -50,7 +65,8 @@ pub(super) fn execution_options(
     let mut session = SessionOptions::new(exchange.clone());
     session.request_timeout = link.exchange_timeout();
     let mut options = OmsOptions::new(session);
-    options.engine = link.engine_options();
+    options.engine = engine_options(arguments);
+    options.is_member = arguments.is_member();
     options.reply_timeout = arguments.order_reply_timeout();
     options.keep_ended = arguments.keep_ended();
     options.submit_connections = usize::try_from(link.exchange_connections).unwrap_or(usize::MAX);

@@ -25,6 +25,7 @@
 mod console;
 mod exchange;
 mod feed;
+mod host;
 mod index;
 mod link;
 mod listeners;

@@ -1,6 +1,7 @@
 //! The thread of this node's lease, and the place of its data directory.
 
 use std::io;
+use std::net::SocketAddr;
 
 use crate::cluster::{Member, NodeIdentity, NodeMetrics};
 use crate::config::ServeArgs;
@@ -36,18 +37,20 @@ pub(super) fn find_home(directory: &DataDir) -> Result<DataHome, ServeError> {
     Ok(home)
 }
 
-/// Joins the nodes that share a Postgres.
+/// Joins the nodes that share a Postgres. `peer_address`: where other nodes reach this one, if it is a
+/// member of a cluster.
 ///
 /// # Errors
 /// Another process is this node, or runs with the original of this data directory.
 pub(super) fn join(
     servers: &PostgresServers,
     (arguments, home, log_id): (&ServeArgs, DataHome, LogId),
+    peer_address: Option<SocketAddr>,
     metrics: &Metrics,
 ) -> Result<Member, ServeError> {
     let node_metrics = NodeMetrics::default();
     metrics.register(|registry| node_metrics.register(registry));
     let (node_id, log_id) = (arguments.node_id, log_id.0.cast_signed());
-    let identity = NodeIdentity { node_id, log_id, home };
+    let identity = NodeIdentity { node_id, log_id, home, peer_address };
     Ok(Member::join(servers.of_nodes().clone(), identity, node_metrics)?)
 }

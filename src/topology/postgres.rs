@@ -8,7 +8,8 @@ use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::oms::PostgresSide;
 use crate::projection::{
-    self, Owner, OwnersError, OwnersOf, PostgresServers, ProjectionMetrics, ProjectionOptions,
+    self, Owner, OwnersError, OwnersOf, Ownership, PostgresServers, ProjectionMetrics,
+    ProjectionOptions,
 };
 use crate::shutdown::Shutdown;
 use crate::types::OrderId;
@@ -56,6 +57,8 @@ pub(super) struct ProjectionSetup<'a> {
     pub(super) log: LogHandle,
     pub(super) index: Index,
     pub(super) metrics: &'a Metrics,
+    /// Where other nodes write some users' orders: whose this one writes.
+    pub(super) ownership: Option<Ownership>,
 }
 
 /// Starts a thread for each server.
@@ -67,7 +70,8 @@ pub(super) fn start(
     place: ProjectionSetup<'_>,
     (threads, shutdown): (&mut Threads, &Shutdown),
 ) -> Result<PostgresSide, ServeError> {
-    let ProjectionSetup { arguments, keep_bytes, segment_bytes, log, index, metrics } = place;
+    let ProjectionSetup { arguments, keep_bytes, segment_bytes, log, index, metrics, ownership } =
+        place;
     let is_awaited = arguments.commit == CommitTo::Postgres;
     let projection_metrics = ProjectionMetrics::default();
     metrics.register(|registry| projection_metrics.register(registry));
@@ -80,6 +84,7 @@ pub(super) fn start(
         kept_bytes: keep_bytes.saturating_add(2 * segment_bytes),
         max_backlog_bytes: arguments.backlog_bytes(),
         owners: owners_in(index, INDEX_PATIENCE),
+        ownership,
     };
     let (workers, progress) = projection::projection(options, &log, &projection_metrics)?;
     for (number, worker) in workers.into_iter().enumerate() {

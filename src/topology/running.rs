@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bridge::{BridgeMetrics, Publisher, RedisAddress};
+use crate::cluster::{Membership, PartitionMap, Stops};
 use crate::config::ServeArgs;
 use crate::data_dir::DataHome;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
@@ -20,7 +21,7 @@ use crate::oms::{
     self, FEED_QUEUE_CAPACITY, KillSwitch, OmsMetrics, OrderService, OrderWatch, OrderWatchers,
     OrdersThread, PostgresSide, Recovered, order_commands,
 };
-use crate::projection::PostgresServers;
+use crate::projection::{Ownership, PostgresServers};
 use crate::runtime::{self, ExecutorOptions};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::stream::{ChangeInbox, StreamMetrics, StreamQuotas, stream_router};
@@ -30,6 +31,7 @@ use crate::wal::{self, LogHandle, WalAppender, WalOptions};
 
 use super::ServeError;
 use super::feed;
+use super::host::OrdersHost;
 use super::index::{show_records, start_index};
 use super::link;
 use super::log_check::check_old_records;
@@ -62,6 +64,8 @@ pub(super) struct Start<'a> {
     pub(super) webhook: Webhook,
     pub(super) postgres: Option<PostgresServers>,
     pub(super) shutdown: &'a Shutdown,
+    /// Asks a member of a cluster to hand over its users.
+    pub(super) hand_over: Shutdown,
     pub(super) logging: &'a Log,
 }
 
@@ -130,11 +134,28 @@ impl Running {
         let (commands, receivers) = order_commands(recovered.views.clone(), kill_switch, clock);
         let feed_position = recovered.feed_position.clone();
 
+        let partitions =
+            if arguments.is_member() { PartitionMap::unknown() } else { PartitionMap::alone() };
+        let sharing = arguments.is_member().then(|| Sharing {
+            // Until there is a listener for other nodes.
+            peer_address: listeners
+                .addresses
+                .first()
+                .copied()
+                .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            map: partitions.clone(),
+            ownership: Ownership::default(),
+            host: OrdersHost(commands.clone()),
+            ended_window: Duration::from_micros(
+                link::engine_options(arguments).ended_window_micros,
+            ),
+        });
         let mut launch = Launch { arguments, metrics, shutdown, stages: Stages::new() };
         let records = launch.keep_records(
             start.log,
             (start.index, recovered.wal),
             (start.postgres, start.home),
+            (sharing, &start.hand_over),
         )?;
         if records.postgres.as_ref().is_some_and(|side| side.is_awaited) {
             // Shards may be asked before the orders thread has looked how far Postgres is.
@@ -254,6 +275,22 @@ impl Running {
     }
 }
 
+/// What a member of a cluster needs beside the log.
+struct Sharing {
+    peer_address: SocketAddr,
+    map: PartitionMap,
+    ownership: Ownership,
+    host: OrdersHost,
+    ended_window: Duration,
+}
+
+impl Sharing {
+    fn membership(self, log: LogHandle) -> Membership<OrdersHost> {
+        let Self { map, ownership, host, ended_window, .. } = self;
+        Membership { map, ownership, log, host, ended_window }
+    }
+}
+
 /// Where the records of orders are, and what follows the log.
 struct Records {
     appender: WalAppender,
@@ -286,6 +323,7 @@ impl Launch<'_> {
         log: WalOptions,
         (index, recovery): (Index, wal::Recovery),
         (postgres, home): (Option<PostgresServers>, DataHome),
+        (sharing, hand_over): (Option<Sharing>, &Shutdown),
     ) -> Result<Records, ServeError> {
         let Self { arguments, metrics, shutdown, stages } = self;
         let Stages { rest, readers, operators, stop_operators, .. } = stages;
@@ -294,11 +332,24 @@ impl Launch<'_> {
         let (appender, writer) = wal::open(log, recovery)?;
         let log = writer.handle();
         // Before anything is written: another process may run with the same log.
+        let ownership = sharing.as_ref().map(|sharing| sharing.ownership.clone());
         if let Some(servers) = &postgres {
-            let member = node::join(servers, (arguments, home, log.log_id()), metrics)?;
-            let stop = stop_operators.clone();
-            let run = move || member.run(&stop);
-            operators.spawn("node", shutdown, run).map_err(ServeError::Thread)?;
+            let peer_address = sharing.as_ref().map(|sharing| sharing.peer_address);
+            let member =
+                node::join(servers, (arguments, home, log.log_id()), peer_address, metrics)?;
+            match sharing {
+                Some(sharing) => {
+                    let membership = sharing.membership(log.clone());
+                    let stops = Stops { hand_over: hand_over.clone(), shutdown: shutdown.clone() };
+                    let run = move || member.run_as_member(membership, &stops);
+                    operators.spawn("node", shutdown, run).map_err(ServeError::Thread)?;
+                }
+                None => {
+                    let stop = stop_operators.clone();
+                    let run = move || member.run(&stop);
+                    operators.spawn("node", shutdown, run).map_err(ServeError::Thread)?;
+                }
+            }
         }
         rest.spawn("wal", shutdown, move || writer.run()).map_err(ServeError::Thread)?;
         let (checked, stop, stored) = (metrics.clone(), shutdown.clone(), index.position());
@@ -317,6 +368,7 @@ impl Launch<'_> {
                 log: log.clone(),
                 index,
                 metrics,
+                ownership,
             };
             postgres::start(servers, setup, (rest, shutdown))
         };

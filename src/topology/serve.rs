@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use crate::config::{ExchangeChoice, ServeArgs};
+use crate::data_dir::BegunAnew;
 use crate::exchange::ExchangeAddress;
 use crate::http::{Authenticator, Secret};
 use crate::index::{Index, IndexOptions};
@@ -34,6 +35,10 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
     let secret = secret.map_err(ServeError::Secret)?;
     let webhook = webhook::prepare(&arguments.link)?;
     let postgres = postgres::prepare(&arguments.postgres)?;
+    let servers = postgres.as_ref().map_or(0, |servers| servers.iter().len());
+    if arguments.is_member() && servers > 1 {
+        return Err(ServeError::SeveralServers { servers });
+    }
     offline::check_restored(&arguments.data_dir)?;
     let data_dir = arguments.data_dir.path();
     fs::create_dir_all(data_dir)
@@ -43,7 +48,10 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
         None => Secret::of_data_directory(&arguments.data_dir).map_err(ServeError::OwnSecret)?,
     };
     let shutdown = Shutdown::new();
-    let signals = stop_on_signals(&shutdown)?;
+    let hand_over = Shutdown::new();
+    let is_member = arguments.is_member();
+    let signals = stop_on_signals(&shutdown, is_member.then(|| hand_over.clone()))?;
+    let begun_anew = is_member.then(|| BegunAnew::begin(&arguments.data_dir)).transpose()?;
     // The log first: its lock is what a second process in the same directory meets.
     let log = WalOptions {
         segment_bytes: arguments.wal_segment_bytes(),
@@ -57,7 +65,7 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
         ..IndexOptions::new(arguments.data_dir.index(), wal::log_start(&log)?)
     })?;
     let home = node::find_home(&arguments.data_dir)?;
-    let recovered = oms::recover(&log, &index, arguments.link.engine_options())?;
+    let recovered = oms::recover(&log, &index, link::engine_options(arguments))?;
     let (exchange, simulator) = find_exchange(arguments, &shutdown)?;
     let running = Running::start(Start {
         arguments,
@@ -71,11 +79,13 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
         webhook,
         postgres,
         shutdown: &shutdown,
+        hand_over,
         logging,
     })?;
     running.announce(arguments.data_dir.path(), logging);
     let reason = shutdown.wait();
     running.join();
+    drop(begun_anew);
     if let Some(simulator) = simulator {
         simulator.stop()?;
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::cluster::NodeError;
 use crate::config::ListenAddress;
+use crate::data_dir::BeginAnewError;
 use crate::exchange::ExchangeAddress;
 use crate::exchange::webhook::WebhookSecretError;
 use crate::http::SecretError;
@@ -27,6 +28,17 @@ pub enum ServeError {
     /// The machine does not allow what is needed.
     #[error(transparent)]
     System(#[from] SystemError),
+    /// The log of a member cannot begin anew.
+    #[error(transparent)]
+    BeginAnew(#[from] BeginAnewError),
+    /// A member with several Postgres servers.
+    #[error(
+        "--redis with --commit postgres makes this node share users with others, which needs all of them in one Postgres server: --postgres names {servers}"
+    )]
+    SeveralServers {
+        /// How many there are.
+        servers: usize,
+    },
     /// More shards than cores.
     #[error(
         "--shards {wanted} needs as many cores, but this process may use {cores}: allow 0 to {cores}"
@@ -190,8 +202,10 @@ impl ServeError {
             | Self::PostgresServers(_)
             | Self::PostgresSchema(_)
             | Self::CommitWithoutPostgres
+            | Self::SeveralServers { .. }
             | Self::Simulator(SimError::Setting { .. } | SimError::Tape { .. }) => true,
             Self::System(_)
+            | Self::BeginAnew(_)
             | Self::UnknownName { .. }
             | Self::DataDirectory { .. }
             | Self::Records(_)

@@ -17,13 +17,17 @@ pub(super) struct SignalThread {
     thread: JoinHandle<()>,
 }
 
-/// SIGINT and SIGTERM ask for a stop; a second one ends the process at once. SIGHUP, by which a terminal
+/// SIGINT and SIGTERM ask for a stop; a second one ends the process at once. A member of a cluster is
+/// asked to hand over its users first (`hand_over`), and a second signal does not wait for that. SIGHUP, by which a terminal
 /// says that it has gone and others ask for a look at the settings, changes nothing; nor does SIGXFSZ,
 /// as the write that was too much says so itself.
 ///
 /// # Errors
 /// The system does not let this process wait for them.
-pub(super) fn stop_on_signals(shutdown: &Shutdown) -> Result<SignalThread, SignalError> {
+pub(super) fn stop_on_signals(
+    shutdown: &Shutdown,
+    hand_over: Option<Shutdown>,
+) -> Result<SignalThread, SignalError> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGXFSZ])?;
     let handle = signals.handle();
     let shutdown = shutdown.clone();
@@ -45,6 +49,15 @@ pub(super) fn stop_on_signals(shutdown: &Shutdown) -> Result<SignalThread, Signa
             if shutdown.is_requested() {
                 // Whoever asks twice does not want to wait.
                 std::process::exit(128 + signal);
+            }
+            let first = hand_over.as_ref().filter(|hand_over| !hand_over.is_requested());
+            if let Some(hand_over) = first {
+                tracing::info!(
+                    signal,
+                    "a stop was requested: other nodes take over the users first"
+                );
+                hand_over.request(StopReason::Requested);
+                continue;
             }
             tracing::info!(signal, "a stop was requested");
             shutdown.request(StopReason::Requested);

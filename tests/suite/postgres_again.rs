@@ -76,6 +76,7 @@ impl Node {
             owners: Arc::new(|orders, _| {
                 Ok(orders.iter().map(|_| Some(Owner { user: user(), version: None })).collect())
             }),
+            ownership: None,
         };
         let (workers, progress) =
             projection::projection(options, &log, &projection_metrics).unwrap();

@@ -9,7 +9,7 @@ use crate::exchange::{NamedOrder, OrderFeedMessage, UnreadableElement, Unreadabl
 use crate::oms::answers::{Answer, OrderLookup};
 use crate::oms::stages::Stage;
 use crate::oms::translate;
-use crate::order::case_text;
+use crate::order::{TrackedOrder, case_text};
 use crate::types::{ExternalOrderId, Moment};
 
 impl Driver {
@@ -33,13 +33,20 @@ impl Driver {
                 self.engines.query_answer(now, order_id, answer, &mut self.outbox);
             }
             Answer::LookedUp(OrderLookup::ByExternalId(id), order) => {
+                let order = self.if_here(order);
                 self.engines.found(now, &id, order, &mut self.outbox);
             }
             Answer::LookedUp(OrderLookup::ByOrderId(order_id), order) => {
+                let order = self.if_here(order);
                 self.engines.found_order(now, order_id, order, &mut self.outbox);
             }
         }
         self.admit_decided();
+    }
+
+    /// An order that was looked up, unless another node has it.
+    fn if_here(&self, order: Option<TrackedOrder>) -> Option<TrackedOrder> {
+        order.filter(|order| self.partitions.has(order.order().order_id.partition()))
     }
 
     /// Takes what the feed thread handed over.

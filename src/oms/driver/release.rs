@@ -35,11 +35,13 @@ impl Driver {
             postgres.mark(now, self.gate.last_awaiting_postgres());
         }
         self.publisher.show(released.shown);
-        // The exchange is told that we have what the log has. Readers see it too, or will once Postgres
-        // has it.
-        self.webhooks.answer(released.durable);
+        // The exchange is told that we have what the log has, where the next process reads that. Readers
+        // see it too, or will once Postgres has it.
+        let confirmed = if self.options.is_member { released.shown } else { released.durable };
+        self.webhooks.answer(confirmed);
         self.mass_cancels.answer(released.shown);
         self.operator_acts.answer(released.shown);
+        self.end_moves(released.shown);
         self.has_free_effects()
     }
 

@@ -14,6 +14,11 @@ use super::Driver;
 impl Driver {
     /// Takes a request for an order, or refuses it unrecorded.
     pub(crate) fn create(&mut self, now: Moment, command: CreateCommand) {
+        if !self.partitions.serves(command.request.user.partition()) {
+            self.metrics.refused_creates.inc();
+            refuse_create(command, CreateReply::Unavailable);
+            return;
+        }
         let is_postgres_late = self.postgres_refuses(now);
         if let Some(postgres) = &mut self.awaited {
             postgres.tell(is_postgres_late);
@@ -49,6 +54,10 @@ impl Driver {
 
     /// Takes a request to cancel an order.
     pub(crate) fn cancel(&mut self, now: Moment, command: CancelCommand) {
+        if !self.partitions.serves(command.user.partition()) {
+            refuse_cancel(command, CancelReply::Unavailable);
+            return;
+        }
         if self.gate.awaiting_postgres() >= self.options.limits.max_held_for_cancels() {
             self.metrics.postgres_refused.inc();
             refuse_cancel(command, CancelReply::Unavailable);

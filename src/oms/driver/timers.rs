@@ -6,11 +6,15 @@ use super::Driver;
 use crate::index::ReusedId;
 use crate::types::Moment;
 
+/// How often a partition that takes no requests any more is looked at.
+const STOPPED_INTERVAL: Duration = Duration::from_millis(5);
+
 impl Driver {
     /// Does what is due, at most `limit` overdue requests. True when more is due.
     pub(crate) fn keep_time(&mut self, now: Moment, limit: usize) -> bool {
         let more_overdue = self.answer_overdue(now, limit);
         let more_late = self.answer_late(now, limit);
+        self.drop_stopped(now);
         let refuses = self.postgres_refuses(now);
         if let Some(postgres) = &self.awaited {
             postgres.set_late(refuses);
@@ -70,12 +74,17 @@ impl Driver {
             self.replies.until_overdue(now),
             self.awaited.as_ref().and_then(|postgres| postgres.until_given_up(now)),
             self.mass_cancels.until_given_up(now, self.wal.committed()),
+            self.partitions.is_stopping().then_some(STOPPED_INTERVAL),
         ];
         waits.into_iter().flatten().fold(due, Duration::min)
     }
 
     /// Logs how far the feed has been taken, also before a stop.
     pub(crate) fn log_feed_position(&mut self, now: Moment) {
+        if self.options.is_member {
+            self.engines.end_rounds(now.wall);
+            return;
+        }
         self.engines.log_feed_position(now.wall, &mut self.outbox);
         self.admit_decided();
     }

@@ -1,0 +1,79 @@
+//! Claims partitions in Postgres: from then on no earlier owner can write them.
+
+use tokio_postgres::Client;
+
+use super::NodeError;
+use crate::projection::{PostgresServer, ProjectionError, in_time};
+use crate::types::UserPartition;
+use crate::wal::{LogId, Lsn};
+
+/// Partitions that the claimant may have: its own, those handed over to it, and those whose owner has
+/// no lease that runs.
+const FREE: &str = "\
+    SELECT p.user_partition FROM projection p \
+    LEFT JOIN nodes n ON n.epoch = p.epoch AND n.is_member \
+    WHERE p.is_current AND p.user_partition = ANY ($1) \
+        AND (p.epoch = $2 OR p.handed_to = $2 OR n.node_id IS NULL \
+            OR n.lease_until < clock_timestamp()) \
+    ORDER BY p.user_partition FOR UPDATE OF p";
+
+/// Partitions that nobody has ever written.
+const NEVER_WRITTEN: &str = "\
+    SELECT number FROM unnest($1::smallint[]) AS number \
+    WHERE NOT EXISTS (SELECT FROM projection WHERE is_current AND user_partition = number)";
+
+const FENCE: &str = "\
+    UPDATE projection SET is_current = false, handed_to = NULL \
+    WHERE is_current AND user_partition = ANY ($1)";
+
+const OWN: &str = "\
+    INSERT INTO projection (user_partition, epoch, log_id, lsn, is_current, updated_at) \
+    SELECT number, $2, $3, $4, true, now() FROM unnest($1::smallint[]) AS number \
+    ON CONFLICT (user_partition, epoch) DO UPDATE SET log_id = excluded.log_id, \
+        lsn = excluded.lsn, is_current = true, updated_at = excluded.updated_at, handed_to = NULL";
+
+/// Who claims.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claimant {
+    pub(super) epoch: i64,
+    pub(super) log_id: LogId,
+    /// Its log has nothing of the partitions after this position yet.
+    pub(super) position: Lsn,
+}
+
+/// Claims those of these partitions that are free.
+pub(super) async fn claim(
+    client: &Client,
+    server: &PostgresServer,
+    claimant: Claimant,
+    partitions: &[UserPartition],
+) -> Result<Vec<UserPartition>, NodeError> {
+    let begun = in_time(server, client.batch_execute("BEGIN")).await?;
+    begun.map_err(ProjectionError::of(server, "give users away"))?;
+    let claimed = claim_within(client, server, claimant, partitions).await;
+    let end = if claimed.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = in_time(server, client.batch_execute(end)).await?;
+    ended.map_err(ProjectionError::of(server, "give users away"))?;
+    claimed
+}
+
+async fn claim_within(
+    client: &Client,
+    server: &PostgresServer,
+    Claimant { epoch, log_id, position }: Claimant,
+    partitions: &[UserPartition],
+) -> Result<Vec<UserPartition>, NodeError> {
+    let refused = |error| ProjectionError::of(server, "give users away")(error);
+    let wanted: Vec<i16> = partitions.iter().map(|number| number.get().into()).collect();
+    let mut numbers: Vec<i16> = Vec::new();
+    let free = in_time(server, client.query(FREE, &[&wanted, &epoch])).await?;
+    numbers.extend(free.map_err(refused)?.iter().map(|row| row.get::<_, i16>(0)));
+    let never = in_time(server, client.query(NEVER_WRITTEN, &[&wanted])).await?;
+    numbers.extend(never.map_err(refused)?.iter().map(|row| row.get::<_, i16>(0)));
+    let (log_id, lsn) = (log_id.0.cast_signed(), i64::try_from(position.0).unwrap_or(i64::MAX));
+    let fenced = in_time(server, client.execute(FENCE, &[&numbers])).await?;
+    fenced.map_err(refused)?;
+    client.execute(OWN, &[&numbers, &epoch, &log_id, &lsn]).await.map_err(refused)?;
+    let partition = |number: &i16| u8::try_from(*number).ok().and_then(UserPartition::new);
+    Ok(numbers.iter().filter_map(partition).collect())
+}

@@ -1,0 +1,57 @@
+use std::time::Duration;
+
+use super::partition_map::PartitionMap;
+use crate::order::TrackedOrder;
+use crate::projection::Ownership;
+use crate::sync::Refused;
+use crate::types::{OrderId, TimestampMicros, UserPartition};
+use crate::wal::LogHandle;
+
+/// An order's id and when the order ended.
+pub type EndedOrder = (TimestampMicros, OrderId);
+
+/// Whoever serves the users of partitions: the orders thread. Refused commands may be offered again, but
+/// for those of a thread that has ended.
+pub trait PartitionHost {
+    /// Takes over orders of partitions that are not served yet.
+    ///
+    /// # Errors
+    /// The orders.
+    fn adopt(&self, orders: Vec<TrackedOrder>) -> Result<(), Refused<Vec<TrackedOrder>>>;
+
+    /// All orders of a partition have come, and these ended lately: serves it. The answer comes when it
+    /// does.
+    ///
+    /// # Errors
+    /// The ended orders.
+    fn serve(
+        &self,
+        partition: UserPartition,
+        ended: Vec<EndedOrder>,
+    ) -> Result<oneshot::Receiver<()>, Refused<Vec<EndedOrder>>>;
+
+    /// Stops serving a partition. The answer comes when Postgres has all that happened to it and nothing
+    /// more can happen.
+    ///
+    /// # Errors
+    /// The partition.
+    fn release(
+        &self,
+        partition: UserPartition,
+    ) -> Result<oneshot::Receiver<()>, Refused<UserPartition>>;
+}
+
+/// What a member needs to share the users with others.
+#[derive(Debug)]
+pub struct Membership<H> {
+    /// Is told who has which users.
+    pub map: PartitionMap,
+    /// Is told which partitions are this node's.
+    pub ownership: Ownership,
+    /// The log that Postgres follows.
+    pub log: LogHandle,
+    /// Serves the users.
+    pub host: H,
+    /// Orders that ended within this time are asked about after a move.
+    pub ended_window: Duration,
+}

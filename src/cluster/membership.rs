@@ -1,0 +1,194 @@
+//! The thread `node` of a member: keeps the lease, and the partitions that go with it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::host::{Membership, PartitionHost};
+use super::member::{Member, pause};
+use super::ownership::Partitions;
+use super::partition_map::PartitionMap;
+use super::{LEASE_MARGIN, LOOK_INTERVAL, MEMBER_LEASE, MEMBER_RENEWAL_INTERVAL, NodeError};
+use crate::projection::{Connection, PostgresServer, ProjectionError, block_on};
+use crate::shutdown::{Shutdown, StopReason};
+use crate::types::MonotonicMicros;
+
+/// How long a stop waits for others to take over the users.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failure of Postgres.
+const FAILURE_PAUSE: Duration = Duration::from_millis(100);
+
+const DRAIN: &str = "UPDATE nodes SET is_draining = true WHERE epoch = $1";
+
+/// The two steps of a member's stop.
+#[derive(Debug, Clone)]
+pub struct Stops {
+    /// Asks for the first one: others take over the users while this node still passes requests on.
+    pub hand_over: Shutdown,
+    /// Then the process stops.
+    pub shutdown: Shutdown,
+}
+
+impl Member {
+    /// Where other nodes reach it.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.identity.peer_address
+    }
+
+    /// Keeps the lease and shares the users with the other members, until a stop is requested.
+    ///
+    /// # Errors
+    /// Another process has become this node, or has taken over its users. Failures of Postgres are
+    /// retried.
+    pub fn run_as_member<H: PartitionHost>(
+        self,
+        membership: Membership<H>,
+        stops: &Stops,
+    ) -> Result<(), NodeError> {
+        block_on(async { Ok(self.share(membership, stops).await) })?
+    }
+
+    async fn share<H: PartitionHost>(
+        mut self,
+        membership: Membership<H>,
+        stops: &Stops,
+    ) -> Result<(), NodeError> {
+        let mut logged = String::new();
+        while self.epoch.is_none() && !stops.shutdown.is_requested() {
+            match self.connect_and_join().await {
+                Err(NodeError::Postgres(error)) => {
+                    self.note_failure(&error, &mut logged);
+                    sleep(FAILURE_PAUSE).await;
+                }
+                joined => joined?,
+            }
+            if stops.hand_over.is_requested() {
+                stops.shutdown.request(StopReason::Requested);
+            }
+        }
+        let Some(epoch) = self.epoch else { return Ok(()) };
+        let (map, server) = (membership.map.clone(), self.server.clone());
+        let mut partitions = Partitions::new(membership, server, epoch, self.metrics.clone());
+        let lease = self.keep_lease(epoch, &map, &stops.shutdown);
+        let (kept, shared) =
+            tokio::join!(end_all(lease, stops), end_all(partitions.keep(stops), stops));
+        kept.and(shared)?;
+        if partitions.is_empty() {
+            // Nobody has to wait for its end.
+            self.give_back(epoch).await?;
+        }
+        Ok(())
+    }
+
+    async fn keep_lease(
+        &self,
+        epoch: i64,
+        map: &PartitionMap,
+        shutdown: &Shutdown,
+    ) -> Result<(), NodeError> {
+        let mut logged = String::new();
+        while !shutdown.is_requested() {
+            match self.renew_over_one_connection(epoch, map, shutdown).await {
+                Err(NodeError::Postgres(error)) => self.note_failure(&error, &mut logged),
+                ended => return ended,
+            }
+            sleep(FAILURE_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    async fn renew_over_one_connection(
+        &self,
+        epoch: i64,
+        map: &PartitionMap,
+        shutdown: &Shutdown,
+    ) -> Result<(), NodeError> {
+        let connection = Connection::open(&self.server).await?;
+        while !shutdown.is_requested() {
+            let asked = MonotonicMicros::now();
+            let renewal = self.renew(&connection.client, epoch, MEMBER_LEASE);
+            // An answer that comes later is worth nothing.
+            let renewed = tokio::time::timeout(MEMBER_LEASE, renewal).await;
+            let Ok(renewed) = renewed else { continue_elsewhere(&self.server)? };
+            if !renewed? {
+                return Err(NodeError::Forgotten);
+            }
+            map.serve_until(asked.saturating_add(MEMBER_LEASE.saturating_sub(LEASE_MARGIN)));
+            pause(MEMBER_RENEWAL_INTERVAL, shutdown).await;
+        }
+        Ok(())
+    }
+
+    async fn give_back(&self, epoch: i64) -> Result<(), NodeError> {
+        let connection = Connection::open(&self.server).await?;
+        self.renew(&connection.client, epoch, Duration::ZERO).await?;
+        Ok(())
+    }
+}
+
+/// The connection is given up.
+fn continue_elsewhere<T>(server: &PostgresServer) -> Result<T, NodeError> {
+    let (server, seconds) = (server.to_string(), MEMBER_LEASE.as_secs());
+    Err(ProjectionError::Silent { server, seconds }.into())
+}
+
+/// If one part fails, the other one ends too.
+async fn end_all(
+    part: impl Future<Output = Result<(), NodeError>>,
+    stops: &Stops,
+) -> Result<(), NodeError> {
+    let ended = part.await;
+    if let Err(error) = &ended {
+        let (thread, error) = ("node".to_owned(), error.to_string());
+        stops.shutdown.request(StopReason::ThreadEnded { thread, error });
+    }
+    ended
+}
+
+impl<H: PartitionHost> Partitions<H> {
+    /// Takes and hands over partitions until a stop.
+    async fn keep(&mut self, stops: &Stops) -> Result<(), NodeError> {
+        let mut logged = String::new();
+        while !stops.shutdown.is_requested() {
+            match self.keep_over_one_connection(stops).await {
+                Err(NodeError::Postgres(error)) => {
+                    let text = error.to_string();
+                    if text != logged {
+                        let error: &dyn std::error::Error = &error;
+                        tracing::warn!(error, "the nodes cannot be looked at");
+                        logged = text;
+                    }
+                }
+                // The orders thread ends only with the process.
+                Err(NodeError::Ending) => return Ok(()),
+                ended => return ended,
+            }
+            sleep(FAILURE_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    async fn keep_over_one_connection(&mut self, stops: &Stops) -> Result<(), NodeError> {
+        let connection = Connection::open(self.server()).await?;
+        let connected = Instant::now();
+        let mut drains_since = None;
+        while !stops.shutdown.is_requested() {
+            if stops.hand_over.is_requested() && drains_since.is_none() {
+                let epoch = self.epoch();
+                let told = connection.client.execute(DRAIN, &[&epoch]).await;
+                told.map_err(ProjectionError::of(self.server(), "note that this node stops"))?;
+                drains_since = Some(Instant::now());
+            }
+            let has_nothing = self.tick(&connection.client, connected).await?;
+            if let Some(since) = drains_since
+                && (has_nothing || since.elapsed() >= HAND_OVER_TIMEOUT)
+            {
+                stops.shutdown.request(StopReason::Requested);
+                return Ok(());
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+        Ok(())
+    }
+}

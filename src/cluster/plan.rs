@@ -1,0 +1,199 @@
+//! Which partitions a member takes and which it hands over: decided from what Postgres says, without
+//! I/O. Every member decides for itself by the same rule, so that all of them come to the same shares.
+
+use std::net::SocketAddr;
+
+use super::NodeId;
+use super::partition_map::{Peer, Route};
+use crate::types::{USER_PARTITIONS, UserPartition};
+
+/// A member, as Postgres has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MemberRow {
+    pub(super) node_id: NodeId,
+    pub(super) epoch: i64,
+    /// Where the others reach it; `None` before it has said so.
+    pub(super) address: Option<SocketAddr>,
+    /// Whether its lease runs.
+    pub(super) is_alive: bool,
+    pub(super) is_draining: bool,
+}
+
+/// The owner of a partition, as Postgres has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OwnerRow {
+    pub(super) epoch: i64,
+    /// The epoch that it hands the partition over to.
+    pub(super) handed_to: Option<i64>,
+}
+
+/// What Postgres says at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ClusterView {
+    /// By number.
+    pub(super) members: Vec<MemberRow>,
+    /// By partition; `None` where nobody has ever written.
+    pub(super) owners: [Option<OwnerRow>; USER_PARTITIONS],
+}
+
+/// The next moves of one member.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Moves {
+    /// Partitions to take: nobody has them, or their owner hands them over.
+    pub(super) take: Vec<UserPartition>,
+    /// Partitions to hand over, and to which epoch.
+    pub(super) hand_over: Vec<(UserPartition, i64)>,
+}
+
+fn all_partitions() -> impl Iterator<Item = UserPartition> {
+    (0..=u8::MAX).map_while(UserPartition::new)
+}
+
+impl ClusterView {
+    fn owner(&self, partition: UserPartition) -> Option<&OwnerRow> {
+        self.owners.get(partition.index())?.as_ref()
+    }
+
+    /// The member that runs with this epoch.
+    fn alive(&self, epoch: i64) -> Option<&MemberRow> {
+        self.members.iter().find(|member| member.epoch == epoch && member.is_alive)
+    }
+
+    /// The members that share the partitions.
+    fn sharing(&self) -> Vec<&MemberRow> {
+        self.members.iter().filter(|member| member.is_alive && !member.is_draining).collect()
+    }
+
+    /// The partitions that this epoch owns.
+    pub(super) fn owned_by(&self, epoch: i64) -> Vec<UserPartition> {
+        let is_theirs = |partition: &UserPartition| {
+            self.owner(*partition).is_some_and(|owner| owner.epoch == epoch)
+        };
+        all_partitions().filter(is_theirs).collect()
+    }
+
+    /// The partitions that this epoch owns and hands over to nobody who runs.
+    pub(super) fn kept_by(&self, epoch: i64) -> Vec<UserPartition> {
+        let is_kept = |partition: &UserPartition| {
+            let handed_to = self.owner(*partition).and_then(|owner| owner.handed_to);
+            handed_to.is_none_or(|to| to == epoch || self.alive(to).is_none())
+        };
+        self.owned_by(epoch).into_iter().filter(is_kept).collect()
+    }
+
+    /// Whether the process that owns a partition may be running although its lease is over. Not if it
+    /// hands the partition over to this epoch.
+    pub(super) fn may_still_be_owned(&self, partition: UserPartition, us: i64) -> bool {
+        self.owner(partition).is_some_and(|owner| {
+            let is_known = self.members.iter().any(|member| member.epoch == owner.epoch);
+            owner.epoch != us && owner.handed_to != Some(us) && is_known
+        })
+    }
+
+    /// Whether another member could take what this one has.
+    pub(super) fn has_others(&self, us: i64) -> bool {
+        self.sharing().iter().any(|member| member.epoch != us)
+    }
+
+    /// Where the users of each partition are served. `serves`: whether this node, with epoch `us`,
+    /// serves one that it owns.
+    pub(super) fn routes(
+        &self,
+        us: i64,
+        serves: impl Fn(UserPartition) -> bool,
+    ) -> [Route; USER_PARTITIONS] {
+        let mut routes = [Route::Nowhere; USER_PARTITIONS];
+        for (route, partition) in routes.iter_mut().zip(all_partitions()) {
+            let Some(owner) = self.owner(partition) else { continue };
+            if owner.epoch == us {
+                if serves(partition) {
+                    *route = Route::Here;
+                }
+            } else if let Some(peer) = self.alive(owner.epoch).and_then(MemberRow::peer) {
+                *route = Route::Peer(peer);
+            }
+        }
+        routes
+    }
+
+    /// The other members that run.
+    pub(super) fn peers(&self, us: i64) -> Vec<Peer> {
+        let others = self.members.iter().filter(|member| member.is_alive && member.epoch != us);
+        others.filter_map(MemberRow::peer).collect()
+    }
+
+    /// The next moves of the member with this epoch. Shares are even: none differs from another by
+    /// more than one partition.
+    pub(super) fn moves(&self, us: i64) -> Moves {
+        let sharing = self.sharing();
+        let mut moves = Moves::default();
+        if self.alive(us).is_none() {
+            // Its lease is over: it gives nothing away that others may be about to take.
+            return moves;
+        }
+        let ours = self.kept_by(us);
+        let shares = shares(&sharing);
+        let share_of =
+            |epoch: i64| shares.iter().find(|(of, _)| *of == epoch).map_or(0, |(_, share)| *share);
+        let (share, rank) = (share_of(us), sharing.iter().position(|member| member.epoch == us));
+        for partition in all_partitions() {
+            let is_for_us = self.owner(partition).is_some_and(|owner| owner.handed_to == Some(us));
+            if is_for_us && !ours.contains(&partition) {
+                moves.take.push(partition);
+            }
+        }
+        if let Some(rank) = rank {
+            let room = share.saturating_sub(ours.len() + moves.take.len());
+            moves.take.extend(self.orphans(rank, sharing.len()).into_iter().take(room));
+        }
+        if ours.len() > share {
+            let mut surplus = ours.iter().rev().take(ours.len() - share);
+            for member in sharing.iter().filter(|member| member.epoch != us) {
+                let lacks = share_of(member.epoch).saturating_sub(self.count_of(member.epoch));
+                let theirs = surplus.by_ref().take(lacks);
+                moves.hand_over.extend(theirs.map(|partition| (*partition, member.epoch)));
+            }
+        }
+        moves
+    }
+
+    /// Partitions without an owner that runs: those first that the member at this place may take
+    /// without meeting another.
+    fn orphans(&self, rank: usize, members: usize) -> Vec<UserPartition> {
+        let is_orphan = |partition: &UserPartition| {
+            let owner = self.owner(*partition);
+            owner.is_none_or(|owner| {
+                self.alive(owner.epoch).is_none()
+                    && owner.handed_to.is_none_or(|to| self.alive(to).is_none())
+            })
+        };
+        let mut orphans: Vec<_> = all_partitions().filter(is_orphan).enumerate().collect();
+        orphans.sort_by_key(|(place, _)| place % members.max(1) != rank);
+        orphans.into_iter().map(|(_, partition)| partition).collect()
+    }
+
+    /// How many partitions a member has, or will have once they are handed over.
+    fn count_of(&self, epoch: i64) -> usize {
+        let will_have = |owner: &&OwnerRow| owner.handed_to.unwrap_or(owner.epoch) == epoch;
+        self.owners.iter().flatten().filter(will_have).count()
+    }
+}
+
+impl MemberRow {
+    fn peer(&self) -> Option<Peer> {
+        Some(Peer { node_id: self.node_id, address: self.address? })
+    }
+}
+
+/// How many partitions each member has once all moves are done. The first ones have one more.
+fn shares(sharing: &[&MemberRow]) -> Vec<(i64, usize)> {
+    let Some(least) = USER_PARTITIONS.checked_div(sharing.len()) else { return Vec::new() };
+    let rest = USER_PARTITIONS % sharing.len();
+    let share =
+        |(place, member): (usize, &&MemberRow)| (member.epoch, least + usize::from(place < rest));
+    sharing.iter().enumerate().map(share).collect()
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,137 @@
+use super::*;
+
+fn member(node_id: NodeId, epoch: i64) -> MemberRow {
+    let address = Some(SocketAddr::from(([127, 0, 0, 1], 7_000 + node_id.unsigned_abs())));
+    MemberRow { node_id, epoch, address, is_alive: true, is_draining: false }
+}
+
+fn view(members: &[MemberRow]) -> ClusterView {
+    ClusterView { members: members.to_vec(), owners: [None; USER_PARTITIONS] }
+}
+
+fn partition(number: u8) -> UserPartition {
+    UserPartition::new(number).unwrap()
+}
+
+/// Carries out the moves of all members that run, one after the other, as Postgres allows them.
+/// Returns whether anything moved.
+fn step(view: &mut ClusterView) -> bool {
+    let before = view.clone();
+    for member in view.members.clone() {
+        if !member.is_alive {
+            continue;
+        }
+        let moves = view.moves(member.epoch);
+        for (partition, to) in moves.hand_over {
+            let owner = view.owners[partition.index()].as_mut().unwrap();
+            assert_eq!(owner.epoch, member.epoch, "only an owner hands over");
+            owner.handed_to = Some(to);
+        }
+        for partition in moves.take {
+            let owner = view.owners[partition.index()];
+            let is_free = owner.is_none_or(|owner| {
+                view.alive(owner.epoch).is_none() || owner.handed_to == Some(member.epoch)
+            });
+            assert!(is_free, "{partition:?} of {owner:?} is taken by {member:?}");
+            let taken = OwnerRow { epoch: member.epoch, handed_to: None };
+            view.owners[partition.index()] = Some(taken);
+        }
+    }
+    *view != before
+}
+
+fn settle(view: &mut ClusterView) {
+    for _ in 0..16 {
+        if !step(view) {
+            return;
+        }
+    }
+    panic!("moves do not end: {view:?}");
+}
+
+fn counts(view: &ClusterView) -> Vec<usize> {
+    view.members.iter().map(|member| view.owned_by(member.epoch).len()).collect()
+}
+
+#[test]
+fn members_share_evenly_when_they_come_and_go() {
+    let mut cluster = view(&[member(1, 10)]);
+    settle(&mut cluster);
+    assert_eq!(counts(&cluster), [64], "the first one has all");
+    cluster.members.push(member(2, 11));
+    settle(&mut cluster);
+    assert_eq!(counts(&cluster), [32, 32]);
+    cluster.members.push(member(3, 12));
+    settle(&mut cluster);
+    assert_eq!(counts(&cluster), [22, 21, 21]);
+    cluster.members[0].is_alive = false;
+    settle(&mut cluster);
+    assert_eq!(counts(&cluster), [0, 32, 32]);
+    cluster.members[1].is_draining = true;
+    settle(&mut cluster);
+    assert_eq!(counts(&cluster), [0, 0, 64]);
+}
+
+#[test]
+fn who_drains_without_others_keeps_what_it_has() {
+    let mut cluster = view(&[member(1, 10)]);
+    settle(&mut cluster);
+    cluster.members[0].is_draining = true;
+    assert_eq!(cluster.moves(10), Moves::default());
+    assert!(!cluster.has_others(10));
+}
+
+#[test]
+fn a_process_that_began_anew_takes_back_what_it_had() {
+    let mut cluster = view(&[member(1, 10), member(2, 11)]);
+    settle(&mut cluster);
+    cluster.members[0].epoch = 12;
+    settle(&mut cluster);
+    assert_eq!(counts(&cluster), [32, 32]);
+}
+
+#[test]
+fn who_is_late_with_its_lease_moves_nothing() {
+    let mut cluster = view(&[member(1, 10), member(2, 11)]);
+    settle(&mut cluster);
+    cluster.members[0].is_alive = false;
+    assert_eq!(cluster.moves(10), Moves::default());
+}
+
+#[test]
+fn members_that_start_together_seldom_want_the_same() {
+    let cluster = view(&[member(1, 10), member(2, 11), member(3, 12)]);
+    let wanted: Vec<_> = [10, 11, 12].map(|epoch| cluster.moves(epoch).take).concat();
+    let mut distinct = wanted.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!((wanted.len(), distinct.len()), (64, 64));
+}
+
+#[test]
+fn what_is_handed_to_one_that_has_gone_goes_to_somebody_else() {
+    let mut cluster = view(&[member(1, 10), member(2, 11)]);
+    settle(&mut cluster);
+    let first = cluster.owned_by(10)[0];
+    cluster.owners[first.index()] = Some(OwnerRow { epoch: 10, handed_to: Some(11) });
+    cluster.members[1].is_alive = false;
+    settle(&mut cluster);
+    assert_eq!(counts(&cluster), [64, 0]);
+}
+
+#[test]
+fn routes_name_who_serves() {
+    let mut cluster = view(&[member(1, 10), member(2, 11), member(3, 12)]);
+    settle(&mut cluster);
+    let (ours, theirs) = (cluster.owned_by(10)[0], cluster.owned_by(11)[0]);
+    cluster.members[2].is_alive = false;
+    let gone = cluster.owned_by(12)[0];
+    let routes = cluster.routes(10, |_| true);
+    assert_eq!(routes[ours.index()], Route::Here);
+    let peer = Peer { node_id: 2, address: SocketAddr::from(([127, 0, 0, 1], 7_002)) };
+    assert_eq!(routes[theirs.index()], Route::Peer(peer));
+    assert_eq!(routes[gone.index()], Route::Nowhere);
+    assert_eq!(cluster.routes(10, |_| false)[ours.index()], Route::Nowhere, "not adopted yet");
+    assert_eq!(cluster.peers(10), [peer]);
+    assert_eq!(cluster.owner(partition(63)).map(|owner| owner.handed_to), Some(None));
+}

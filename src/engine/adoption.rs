@@ -1,0 +1,112 @@
+//! Partitions that move between nodes: adopts the orders of one that comes, drops those of one that goes.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::engines::Engines;
+use super::entry::Waiting;
+use super::outbox::{CancelReply, CreateReply, Effect, Outbox};
+use super::partition::Engine;
+use crate::order::{Adopted, Event, TrackedOrder};
+use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserId, UserPartition};
+
+impl Engines {
+    /// Takes over orders of a partition, as the log of another node left them: the open ones, and
+    /// those that need to be looked at. [`adopted`](Self::adopted) follows the last of them.
+    pub fn adopt(&mut self, now: TimestampMicros, orders: Vec<TrackedOrder>, out: &mut Outbox) {
+        self.advance(now);
+        for tracked in orders {
+            self.load_adopted(tracked, out);
+        }
+    }
+
+    /// All orders of a partition have been adopted: delivers reports that wait for them and asks the
+    /// exchange about them. `ended`: the partition's orders that ended lately, and when.
+    pub fn adopted(
+        &mut self,
+        now: TimestampMicros,
+        partition: UserPartition,
+        ended: Vec<(TimestampMicros, OrderId)>,
+        out: &mut Outbox,
+    ) {
+        self.advance(now);
+        let first_event = out.events.len();
+        for id in self.unmatched.ids() {
+            let order_id = self.by_external_id.get(&id).copied();
+            if let Some(order_id) = order_id.filter(|order_id| order_id.partition() == partition) {
+                self.deliver_unmatched(&id, order_id, out);
+            }
+        }
+        let first_effect = out.effects.len();
+        self.withhold_cancels(first_effect, out);
+        let (partitions, turn) = self.parts(out);
+        if let Some(engine) = partitions.get_mut(partition.index()) {
+            engine.schedule_unsure(&turn);
+        }
+        self.note_ended_since(first_event, out);
+        self.ended.extend(ended);
+        self.ended.make_contiguous().sort_unstable();
+        self.begin_reconciliation();
+    }
+
+    /// Loads an order that the log does not have, and records it there.
+    pub(super) fn load_adopted(&mut self, tracked: TrackedOrder, out: &mut Outbox) {
+        let order = Arc::clone(tracked.order());
+        let adopted = Adopted { at: self.now, order: tracked.clone() };
+        out.events.push(Event::Adopted(Box::new(adopted)));
+        out.effects.push(Effect::Publish { order, event: None });
+        self.load(tracked);
+    }
+
+    /// Drops a partition that another node takes over. Clients that wait for an answer are told that
+    /// the outcome is unknown. Returns the users of its orders.
+    pub fn drop_partition(&mut self, partition: UserPartition, out: &mut Outbox) -> Vec<UserId> {
+        let engine = std::mem::take::<Engine>(self.engine_mut(partition));
+        let mut users = HashSet::new();
+        for entry in engine.orders.values() {
+            users.insert(entry.order().user.clone());
+            for waiting in &entry.waiting {
+                out.effects.push(match *waiting {
+                    Waiting::ForCreate(to) => {
+                        Effect::ReplyCreate { to, reply: CreateReply::OutcomeUnknown }
+                    }
+                    Waiting::ForCancel(to) => {
+                        Effect::ReplyCancel { to, reply: CancelReply::OutcomeUnknown }
+                    }
+                });
+            }
+            let order = entry.order();
+            if let Some(id) = &order.external_order_id {
+                self.forget_id(id, order.order_id);
+            }
+            if let Some(named) = &entry.underway.record_id {
+                self.forget_id(&named.id, order.order_id);
+            }
+        }
+        let stays = |order_id: &OrderId| order_id.partition() != partition;
+        self.ended.retain(|(_, order_id)| stays(order_id));
+        self.orders_looked_up.retain(|order_id, _| stays(order_id));
+        self.used_late.retain(|_, order_id| stays(order_id));
+        for sharing in self.ambiguous.values_mut() {
+            sharing.retain(stays);
+        }
+        self.ambiguous.retain(|_, sharing| sharing.len() > 1);
+        if self.is_reconciling() {
+            // Its cursor counts ended orders that are gone.
+            self.begin_reconciliation();
+        }
+        users.into_iter().collect()
+    }
+
+    fn forget_id(&mut self, id: &ExternalOrderId, order_id: OrderId) {
+        if self.by_external_id.get(id) == Some(&order_id) {
+            self.by_external_id.remove(id);
+        }
+    }
+
+    /// Whether an order of the partition waits for the exchange's answer to its submit or cancel, or
+    /// a client for ours.
+    pub fn has_underway(&self, partition: UserPartition) -> bool {
+        self.engine(partition).orders.values().any(super::entry::Entry::has_requests_underway)
+    }
+}

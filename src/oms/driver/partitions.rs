@@ -1,0 +1,61 @@
+//! Partitions that come from other nodes and go to them.
+
+use std::time::Duration;
+
+use super::Driver;
+use crate::oms::partitions::{Arrival, Going, PartitionCommand};
+use crate::types::Moment;
+
+/// How long a partition waits, once it takes no requests, for answers to the earlier ones. Clients
+/// that are not answered by then are told that the outcome is unknown.
+const STOP_PATIENCE: Duration = Duration::from_millis(200);
+
+impl Driver {
+    /// Takes the next step of a move.
+    pub(in crate::oms) fn move_partition(&mut self, now: Moment, command: PartitionCommand) {
+        match command {
+            PartitionCommand::Adopt(orders) => {
+                self.engines.adopt(now.wall, orders, &mut self.outbox);
+                self.admit_decided();
+            }
+            PartitionCommand::Serve(Arrival { partition, ended, reply }) => {
+                // Everything about its orders waits for this, so that they are seen first.
+                let last = self.gate.last_event();
+                self.engines.adopted(now.wall, partition, ended, &mut self.outbox);
+                self.admit_decided();
+                self.partitions.comes(partition, last, reply);
+            }
+            PartitionCommand::Release(partition, reply) => {
+                let give_up = now.monotonic.saturating_add(STOP_PATIENCE);
+                self.partitions.stop(partition, give_up, reply);
+            }
+        }
+    }
+
+    /// Drops the partitions that have stopped.
+    pub(super) fn drop_stopped(&mut self, now: Moment) {
+        if !self.partitions.is_stopping() {
+            return;
+        }
+        let engines = &self.engines;
+        let stopped = self
+            .partitions
+            .take_stopped(now.monotonic, |partition| engines.has_underway(partition));
+        for (partition, reply) in stopped {
+            let users = self.engines.drop_partition(partition, &mut self.outbox);
+            self.admit_decided();
+            let last = self.gate.last_event();
+            self.partitions.goes(Going { last, users, reply });
+        }
+    }
+
+    /// Serves partitions whose orders readers see, and hides those that are gone.
+    pub(super) fn end_moves(&mut self, shown: crate::wal::Lsn) {
+        for Going { users, reply, .. } in self.partitions.reach(shown) {
+            for user in &users {
+                self.publisher.views().drop_user(user);
+            }
+            let _gone = reply.send(());
+        }
+    }
+}

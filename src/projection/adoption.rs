@@ -1,0 +1,83 @@
+//! Reads what a node needs to take over partitions: their open orders, and which ones ended lately.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::read::{self, ORDER_COLUMNS};
+use super::values::Timestamp;
+use super::{PostgresServer, ProjectionError, cell};
+use crate::order::TrackedOrder;
+use crate::types::{OrderId, TimestampMicros, UserId, UserPartition};
+
+/// An order that is open.
+const OPEN: &str = "o.ending IS NULL AND o.filled_shares < o.num_shares";
+/// An order that needs to be looked at although it has ended: a failed one that the exchange may have,
+/// for a day, or one with open cases. The first line is the predicate of an index.
+const ATTENDED: &str = "\
+    (o.ending IN ('rejected', 'not_accepted', 'failed_by_operator') OR o.open_cases IS NOT NULL) \
+    AND (o.open_cases IS NOT NULL OR (o.external_order_id IS NOT NULL AND NOT o.taken_back) \
+        OR (o.ending <> 'rejected' AND o.updated_at > clock_timestamp() - interval '1 day'))";
+
+const ENDED: &str = "\
+    SELECT user_partition, order_id, max(at) FROM order_events \
+    WHERE at > clock_timestamp() - make_interval(secs => $2) AND user_partition = ANY ($1) \
+        AND status IN ('filled', 'cancelled', 'failed') \
+    GROUP BY user_partition, order_id";
+
+/// The orders that ended lately, by partition: when they did, and their ids.
+pub(crate) type EndedOrders = HashMap<UserPartition, Vec<(TimestampMicros, OrderId)>>;
+
+fn numbers(partitions: &[UserPartition]) -> Vec<i16> {
+    partitions.iter().map(|partition| partition.get().into()).collect()
+}
+
+/// The open orders of these partitions, and those that need to be looked at.
+pub(crate) async fn open_orders(
+    client: &Client,
+    server: &PostgresServer,
+    partitions: &[UserPartition],
+) -> Result<Vec<TrackedOrder>, ProjectionError> {
+    let select = format!(
+        "SELECT {ORDER_COLUMNS} FROM orders o WHERE o.user_partition = ANY ($1) AND {OPEN} \
+         UNION ALL \
+         SELECT {ORDER_COLUMNS} FROM orders o \
+         WHERE o.user_partition = ANY ($1) AND {ATTENDED} AND ({OPEN}) IS NOT TRUE"
+    );
+    let rows = client.query(&select, &[&numbers(partitions)]).await;
+    let rows = rows.map_err(ProjectionError::of(server, "read open orders"))?;
+    let mut wanted: Vec<(UserId, OrderId)> = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let order_id = read::order_id(row, 1);
+        let parts = read::parts(row, Vec::new())
+            .map_err(|source| read::unusable(server, order_id, source))?;
+        wanted.push((parts.user, order_id));
+    }
+    let mut executions = read::executions(client, server, &wanted).await?;
+    rows.iter()
+        .map(|row| {
+            let executions = executions.remove(&read::order_id(row, 1)).unwrap_or_default();
+            read::tracked(server, row, executions)
+        })
+        .collect()
+}
+
+/// The orders of these partitions that ended within this time.
+pub(crate) async fn ended_orders(
+    client: &Client,
+    server: &PostgresServer,
+    partitions: &[UserPartition],
+    window: Duration,
+) -> Result<EndedOrders, ProjectionError> {
+    let rows = client.query(ENDED, &[&numbers(partitions), &window.as_secs_f64()]).await;
+    let rows = rows.map_err(ProjectionError::of(server, "read which orders ended lately"))?;
+    let mut ended = EndedOrders::new();
+    for row in &rows {
+        let order_id = read::order_id(row, 1);
+        let Timestamp(at) =
+            cell::value(row, 2).map_err(|error| error.within(server, "order_events"))?;
+        ended.entry(order_id.partition()).or_default().push((at, order_id));
+    }
+    Ok(ended)
+}
