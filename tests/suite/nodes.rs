@@ -107,8 +107,9 @@ fn a_node_joins_later_when_postgres_was_away() {
     let server = Server::start(data.path(), &settings);
     assert_eq!(server.metric("node_epoch"), 0);
     postgres.start_again();
-    support::api::until("the node to join", || (server.metric("node_epoch") == 2).then_some(()));
-    assert_eq!(listed(&database)[0][..3], ["0", "running", "2"]);
+    let joined = || Some(server.metric("node_epoch")).filter(|epoch| *epoch > 1);
+    let epoch = support::api::until("the node to join", joined).to_string();
+    assert_eq!(listed(&database)[0][..3], ["0", "running", &epoch]);
 }
 
 #[test]
