@@ -65,6 +65,7 @@ mod schema;
 mod servers;
 mod session;
 mod size;
+mod stray_rows;
 mod transaction;
 mod unchanged;
 mod values;
@@ -75,7 +76,7 @@ use std::sync::Arc;
 
 pub use backfill::{COPIED_ORDERS, CoveredOrders, PostgresBackfill};
 pub use compare::{
-    EventDifference, ExpectedEvents, OrderRow, PartitionPosition, PostgresExecution, PostgresOrder,
+    EventDifference, ExpectedEvents, PartitionPosition, PostgresExecution, PostgresOrder,
     PostgresRecords, as_storable, storable_time,
 };
 pub(crate) use connection::{Connection, in_time};
@@ -87,6 +88,7 @@ pub use migrations::{Migrated, migrate};
 pub use progress::Progress;
 pub use restore::PostgresRestore;
 pub use servers::{PostgresServer, PostgresServers, ServersError};
+pub use stray_rows::OrderRow;
 pub use worker::ProjectionWorker;
 
 use crate::types::{OrderId, UserId};
