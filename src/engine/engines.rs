@@ -10,13 +10,14 @@ use super::feed_progress::FeedProgress;
 use super::inputs::{
     CancelOutcome, CreateOrder, EngineOptions, QueryAnswer, Report, SubmitOutcome,
 };
-use super::outbox::{Alert, Effect, Outbox, ReplyTo};
-use super::partition::{Engine, Turn, UnknownOrder};
+use super::news::{News, news_for_node};
+use super::outbox::{Outbox, ReplyTo};
+use super::partition::{Engine, UnknownOrder};
 use super::round_progress::Rounds;
 use super::spread_map::SpreadMap;
 use super::unclaimed::Unclaimed;
 use super::unmatched::{LogState, UnmatchedLine, UnmatchedReports};
-use crate::order::{Change, Event, Order, TrackedOrder};
+use crate::order::{Event, Order, TrackedOrder};
 use crate::types::{
     ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, USER_PARTITIONS, UserId,
     UserPartition,
@@ -28,7 +29,7 @@ const EXTERNAL_ID_TABLES: usize = 1_024;
 /// All engines of a node, and the state that belongs to none of them.
 #[derive(Debug)]
 pub struct Engines {
-    partitions: [Engine; USER_PARTITIONS],
+    pub(super) partitions: [Engine; USER_PARTITIONS],
     /// The order of each exchange id. A report names its order by nothing else.
     pub(super) by_external_id: SpreadMap<ExternalOrderId, OrderId, RandomState>,
     pub(super) unmatched: UnmatchedReports,
@@ -55,7 +56,7 @@ pub struct Engines {
     /// The latest time of any input; never goes back.
     pub(super) now: TimestampMicros,
     /// When the exchange last answered anything.
-    answered_at: TimestampMicros,
+    pub(super) answered_at: TimestampMicros,
     pub(super) options: EngineOptions,
 }
 
@@ -380,104 +381,6 @@ impl Engines {
         &self.partitions
     }
 
-    /// Splits into the engines and the context of a turn.
-    pub(super) fn parts<'a>(&'a mut self, out: &'a mut Outbox) -> (&'a mut [Engine], Turn<'a>) {
-        let Self { partitions, feed, options, now, answered_at, .. } = self;
-        let (now, answered_at) = (*now, *answered_at);
-        let turn = Turn { now, options, feed, answered_at, is_quarantine_full: false, out };
-        (partitions, turn)
-    }
-
-    /// Splits into the engine of an order and the context of a turn.
-    #[expect(clippy::indexing_slicing, reason = "a partition is below USER_PARTITIONS")]
-    pub(super) fn engine_and_turn<'a>(
-        &'a mut self,
-        order_id: OrderId,
-        out: &'a mut Outbox,
-    ) -> (&'a mut Engine, Turn<'a>) {
-        let (partitions, turn) = self.parts(out);
-        (&mut partitions[order_id.partition().index()], turn)
-    }
-
-    /// Runs one engine on an input, then applies the consequences beyond that engine.
-    #[expect(clippy::indexing_slicing, reason = "a partition is below USER_PARTITIONS")]
-    pub(super) fn turn<R>(
-        &mut self,
-        now: TimestampMicros,
-        partition: UserPartition,
-        out: &mut Outbox,
-        work: impl FnOnce(&mut Engine, &mut Turn<'_>) -> R,
-    ) -> R {
-        self.advance(now);
-        let (first_new, first_effect) = (out.events.len(), out.effects.len());
-        let (partitions, mut turn) = self.parts(out);
-        let result = work(&mut partitions[partition.index()], &mut turn);
-        if !self.ambiguous.is_empty() {
-            self.withhold_cancels(first_effect, out);
-        }
-        let mut next = first_new;
-        while let Some(event) = out.events.get(next) {
-            next += 1;
-            match news_for_node(event) {
-                Some(News::Accepted(external_order_id, order_id)) => {
-                    if self.index(&external_order_id, order_id, self.now) {
-                        self.deliver_unmatched(&external_order_id, order_id, out);
-                        self.deliver_unreadable(&external_order_id, order_id, out);
-                        self.query_after_overflow(order_id, out);
-                        self.query_after_late_use(&external_order_id, order_id, out);
-                    } else {
-                        out.effects.push(Effect::Alert(Alert::ExternalIdReused { order_id }));
-                        self.reconcile_sharing(&external_order_id, out);
-                    }
-                }
-                Some(News::MayHaveEnded(order_id)) => self.note_if_ended(order_id, self.now),
-                None => {}
-            }
-        }
-        result
-    }
-
-    pub(super) fn note_if_ended(&mut self, order_id: OrderId, at: TimestampMicros) {
-        if self.order(order_id).is_some_and(|order| !order.is_open()) {
-            self.ended.push_back((at, order_id));
-        }
-    }
-
-    /// Drops ended orders that are too old for any future gap to reach back to.
-    pub(super) fn forget_ended_before(&mut self, at: TimestampMicros) {
-        let window = self.options.ended_window_micros;
-        let is_old = |ended: &TimestampMicros| at.micros_since(*ended) > window;
-        while self.ended.front().is_some_and(|(ended, _)| is_old(ended)) {
-            self.ended.pop_front();
-        }
-    }
-
-    /// Delivers the reports that arrived before the order's id was known.
-    pub(super) fn deliver_unmatched(
-        &mut self,
-        id: &ExternalOrderId,
-        order_id: OrderId,
-        out: &mut Outbox,
-    ) {
-        let unmatched = self.unmatched.take(id);
-        if !unmatched.is_empty() {
-            self.note_used_late(id, order_id);
-        }
-        for report in unmatched {
-            let (engine, mut turn) = self.engine_and_turn(order_id, out);
-            engine.report(order_id, report, &mut turn);
-        }
-    }
-
-    pub(super) fn advance(&mut self, now: TimestampMicros) {
-        self.now = self.now.max(now);
-    }
-
-    fn note_answer(&mut self, now: TimestampMicros) {
-        self.advance(now);
-        self.answered_at = self.now;
-    }
-
     #[expect(clippy::indexing_slicing, reason = "a partition is below USER_PARTITIONS")]
     pub(super) fn engine(&self, partition: UserPartition) -> &Engine {
         &self.partitions[partition.index()]
@@ -486,21 +389,5 @@ impl Engines {
     #[expect(clippy::indexing_slicing, reason = "a partition is below USER_PARTITIONS")]
     pub(super) fn engine_mut(&mut self, partition: UserPartition) -> &mut Engine {
         &mut self.partitions[partition.index()]
-    }
-}
-
-/// A change of an order that matters beyond its engine.
-enum News {
-    Accepted(ExternalOrderId, OrderId),
-    MayHaveEnded(OrderId),
-}
-
-fn news_for_node(event: &Event) -> Option<News> {
-    let Event::Changed(changed) = event else { return None };
-    match &changed.change {
-        Change::Accepted { external_order_id } => {
-            Some(News::Accepted(external_order_id.clone(), changed.order_id))
-        }
-        change => change.may_end().then_some(News::MayHaveEnded(changed.order_id)),
     }
 }

@@ -17,6 +17,7 @@ mod external_ids;
 mod feed_progress;
 mod inputs;
 mod mass_cancel;
+mod news;
 mod order_map;
 mod outbox;
 mod partition;
@@ -28,6 +29,7 @@ mod resident;
 mod round_progress;
 mod rounds;
 mod spread_map;
+mod turns;
 mod unclaimed;
 mod unmatched;
 

@@ -6,8 +6,9 @@ use std::mem;
 use std::sync::Arc;
 
 use super::changes::ChangeWriter;
-use super::index_handle::{ReusedId, stored_order};
+use super::index_handle::ReusedId;
 use super::keys;
+use super::lookups::stored_order;
 use super::node::{self, INDEX_FORMAT, Meta};
 use super::recent::RecentOrders;
 use super::store::{Bytes, Space, Write};

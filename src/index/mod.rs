@@ -53,6 +53,7 @@ mod fjall_store;
 mod follower;
 mod index_handle;
 mod keys;
+mod lookups;
 mod metrics;
 pub(crate) mod node;
 mod open;

@@ -35,6 +35,7 @@ mod ended;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod halts;
 mod kill_switch;
 pub(crate) mod limits;
 mod local_queue;
@@ -70,10 +71,10 @@ mod webhook;
 pub use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply, HaltScope};
 pub use circuit::ExchangeReachability;
 pub use error::OmsError;
-pub use kill_switch::{
-    HaltChange, Halts, KillSwitch, KillSwitchError, MAX_HALT_TEXT_BYTES, MAX_HALTED_SYMBOLS,
-    MAX_HALTED_USERS, TooManyHalts,
+pub use halts::{
+    HaltChange, Halts, MAX_HALT_TEXT_BYTES, MAX_HALTED_SYMBOLS, MAX_HALTED_USERS, TooManyHalts,
 };
+pub use kill_switch::{KillSwitch, KillSwitchError};
 pub use limits::{FEED_QUEUE_CAPACITY, OmsLimits};
 pub use mass_cancel::MassCancelled;
 pub use metrics::OmsMetrics;

@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 use tokio_postgres::Row;
 
 use super::cell::{self, CellError};
-use super::gaps::{self, EventGap};
 use super::position::bounds;
 use super::read::{self, EXECUTION_STATE, ORDER_COLUMNS, RowError};
 use super::rows::EventRows;
@@ -27,7 +26,7 @@ pub struct ExpectedEvents {
 
 /// One server's tables at one moment.
 #[derive(Debug)]
-pub struct PostgresRecords(Session);
+pub struct PostgresRecords(pub(super) Session);
 
 /// A row of `orders` with its executions.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,18 +79,6 @@ pub struct EventDifference {
     pub version: i64,
     /// Column, the log's value and the row's value; empty if the row is missing.
     pub fields: Vec<(String, String, String)>,
-}
-
-/// A row that names an order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OrderRow {
-    pub table: &'static str,
-    /// The user it names.
-    pub user: String,
-    /// The order it names.
-    pub order_id: OrderId,
-    /// An exchange's order or execution id, or empty.
-    pub id: String,
 }
 
 impl ExpectedEvents {
@@ -256,109 +243,6 @@ impl PostgresRecords {
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
     }
 
-    /// Visits the user and id of every order in these partitions.
-    ///
-    /// # Errors
-    /// The server refuses; errors of `visit`.
-    pub fn each_order<E: From<ProjectionError>>(
-        &self,
-        partitions: &RangeInclusive<u8>,
-        visit: impl FnMut(OrderRow) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let query = format!(
-            "SELECT o.user_id, o.order_id, '' FROM orders o WHERE {}",
-            in_partitions("o.order_id", partitions)
-        );
-        self.each("orders", &query, visit)
-    }
-
-    /// Visits executions of orders in these partitions that have no row in `orders`.
-    ///
-    /// # Errors
-    /// The server refuses; errors of `visit`.
-    pub fn each_orphan_execution<E: From<ProjectionError>>(
-        &self,
-        partitions: &RangeInclusive<u8>,
-        visit: impl FnMut(OrderRow) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let query = format!(
-            "SELECT e.user_id, e.order_id, e.execution_id FROM executions e \
-             LEFT JOIN orders o USING (user_id, order_id) WHERE o.order_id IS NULL AND {}",
-            in_partitions("e.order_id", partitions)
-        );
-        self.each("executions", &query, visit)
-    }
-
-    /// Visits orders in these partitions whose exchange id has no row in `external_orders`.
-    ///
-    /// # Errors
-    /// The server refuses; errors of `visit`.
-    pub fn each_without_external<E: From<ProjectionError>>(
-        &self,
-        partitions: &RangeInclusive<u8>,
-        visit: impl FnMut(OrderRow) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let query = format!(
-            "SELECT o.user_id, o.order_id, o.external_order_id FROM orders o \
-             LEFT JOIN external_orders x USING (external_order_id) \
-             WHERE o.external_order_id IS NOT NULL AND x.external_order_id IS NULL AND {}",
-            in_partitions("o.order_id", partitions)
-        );
-        self.each("orders", &query, visit)
-    }
-
-    /// Visits rows of `external_orders` whose order, in these partitions, has another exchange id
-    /// or no row in `orders`.
-    ///
-    /// # Errors
-    /// The server refuses; errors of `visit`.
-    pub fn each_orphan_external<E: From<ProjectionError>>(
-        &self,
-        partitions: &RangeInclusive<u8>,
-        visit: impl FnMut(OrderRow) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let query = format!(
-            "SELECT x.user_id, x.order_id, x.external_order_id FROM external_orders x \
-             LEFT JOIN orders o USING (user_id, order_id) \
-             WHERE o.external_order_id IS DISTINCT FROM x.external_order_id AND {}",
-            in_partitions("x.order_id", partitions)
-        );
-        self.each("external_orders", &query, visit)
-    }
-
-    /// Visits every order of a partition that the server does not keep, once for each table that
-    /// names it.
-    ///
-    /// # Errors
-    /// The server refuses; errors of `visit`.
-    pub fn each_foreign_order<E: From<ProjectionError>>(
-        &self,
-        mut visit: impl FnMut(OrderRow) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let kept = self.0.server.partitions();
-        for table in ["orders", "executions", "external_orders", "order_events"] {
-            let query = format!(
-                "SELECT DISTINCT user_id, order_id, '' FROM {table} WHERE NOT {}",
-                in_partitions("order_id", &kept)
-            );
-            self.each(table, &query, &mut visit)?;
-        }
-        Ok(())
-    }
-
-    /// Visits the orders in these partitions that lack rows of `order_events` which must be there:
-    /// one for each version.
-    ///
-    /// # Errors
-    /// The server refuses; errors of `visit`.
-    pub fn each_gap<E: From<ProjectionError>>(
-        &self,
-        partitions: &RangeInclusive<u8>,
-        visit: impl FnMut(EventGap) -> Result<(), E>,
-    ) -> Result<(), E> {
-        gaps::each(&self.0, partitions, visit)
-    }
-
     /// The expected events whose row in `order_events` differs or is missing, except for days that
     /// are not kept.
     ///
@@ -391,18 +275,6 @@ impl PostgresRecords {
                 .map_or_else(Vec::new, |found| different_members(row.get::<_, &str>(3), found)),
         };
         Ok(rows.iter().map(difference).collect())
-    }
-
-    fn each<E: From<ProjectionError>>(
-        &self,
-        table: &'static str,
-        query: &str,
-        mut visit: impl FnMut(OrderRow) -> Result<(), E>,
-    ) -> Result<(), E> {
-        self.0.each_row(query, |row| {
-            let (user, id) = (row.get(0), row.get(2));
-            visit(OrderRow { table, user, order_id: read::order_id(row, 1), id })
-        })
     }
 }
 
@@ -464,36 +336,5 @@ fn different_members(expected: &str, found: &str) -> Vec<(String, String, String
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::order::test_events::created;
-
-    #[test]
-    fn values_that_postgres_cannot_store_are_no_difference() {
-        let mut parts = OrderParts::of_tracked(&TrackedOrder::new(&created(1)));
-        assert_eq!(as_storable(parts.clone()), parts, "most orders can be stored as they are");
-        parts.reason = Some("a\0b".into());
-        parts.submit_before = TimestampMicros::new(u64::MAX - 7);
-        let kept = as_storable(parts);
-        assert_eq!(kept.reason.as_deref(), Some("a\u{fffd}b"));
-        assert_eq!(kept.submit_before, TimestampMicros::new(u64::MAX), "infinity");
-    }
-
-    #[test]
-    fn members_that_differ_are_named_with_both_values() {
-        let found = different_members(
-            r#"{"a": 1, "b": "x", "c": null, "d": 5}"#,
-            r#"{"a": 1, "b": "y", "c": 7}"#,
-        );
-        let text = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
-        let expected =
-            [text("b", "\"x\"", "\"y\""), text("c", "none", "7"), text("d", "5", "none")];
-        assert_eq!(found, expected);
-        let extra = different_members(r#"{"a": 1}"#, r#"{"a": 1, "note": "z"}"#);
-        assert_eq!(extra, [text("note", "none", "\"z\"")], "it is not a missing row");
-        for odd in [r#"{"a": 1e999}"#, "", "[]"] {
-            let whole = different_members(r#"{"a": 1}"#, odd);
-            assert_eq!(whole, [text("row", r#"{"a": 1}"#, odd)], "one entry for the row");
-        }
-    }
-}
+#[path = "compare_tests.rs"]
+mod tests;

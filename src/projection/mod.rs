@@ -68,6 +68,7 @@ mod schema;
 mod servers;
 mod session;
 mod size;
+mod stray_rows;
 mod transaction;
 mod unchanged;
 mod values;
@@ -79,7 +80,7 @@ use std::sync::Arc;
 pub(crate) use adoption::{ended_orders, open_orders};
 pub use backfill::{COPIED_ORDERS, CoveredOrders, PostgresBackfill};
 pub use compare::{
-    EventDifference, ExpectedEvents, OrderRow, PartitionPosition, PostgresExecution, PostgresOrder,
+    EventDifference, ExpectedEvents, PartitionPosition, PostgresExecution, PostgresOrder,
     PostgresRecords, as_storable, storable_time,
 };
 pub(crate) use connection::{Connection, in_time};
@@ -92,6 +93,7 @@ pub use ownership::{Ownership, OwnershipChange};
 pub use progress::Progress;
 pub use restore::PostgresRestore;
 pub use servers::{PostgresServer, PostgresServers, ServersError};
+pub use stray_rows::OrderRow;
 pub use worker::ProjectionWorker;
 
 use crate::types::{OrderId, UserId};

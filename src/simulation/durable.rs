@@ -1,6 +1,8 @@
 //! The durable log, established in the one way that counts: by recovering a copy of the disk
 //! without anything unsynced. All other checks compare with it.
 
+mod feed_lines;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,17 +12,13 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::exchange::Exchange;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::profile::MAX_RESERVE_SEGMENTS;
-use super::published::PublishedLine;
 use crate::engine::{EngineOptions, Engines};
-use crate::exchange::wire::FeedLineType;
 use crate::order::{
-    CaseCause, Change, Changed, Created, Event, ExecutionEffect, FeedPosition, Fill, OpenCase,
-    Order, ReportKind, UnmatchedReport, decode,
+    Change, Changed, Created, Event, ExecutionEffect, Fill, Order, UnmatchedReport, decode,
 };
 use crate::testing::FaultyDisk;
 use crate::types::{
-    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, TimestampMicros,
-    UserId,
+    ClientOrderId, ExecutionId, OrderId, PriceCents, Shares, TimestampMicros, UserId,
 };
 use crate::wal::recovery::recover_from;
 use crate::wal::{Lsn, RecordView};
@@ -273,105 +271,6 @@ impl DurableLog {
         })
     }
 
-    /// A position asserts that everything before it is in the log, or was reconciled by a query.
-    fn moved(&mut self, position: &FeedPosition, exchange: &Exchange) -> Checked {
-        let session = CompactString::from(position.session_name());
-        let goes_on =
-            |(name, last): &(CompactString, u64)| *name == session && *last <= position.sequence;
-        if !self.position.as_ref().is_some_and(goes_on) {
-            self.looked_up = 0;
-        }
-        let feed = exchange.feed();
-        // Restarted sequences begin lower, so this position may be of the previous numbering.
-        let is_current = session == feed.session() && position.sequence <= feed.last();
-        self.is_renumbered = position.session != session;
-        self.position = Some((session, position.sequence));
-        let is_certain = !exchange.loses_busts && !exchange.has_unsure_records();
-        if !is_current || !is_certain {
-            return Ok(());
-        }
-        for published in feed.lines() {
-            let line = &published.line;
-            if line.sequence > self.looked_up && line.sequence <= position.sequence {
-                let is_safe = published.is_unsure
-                    || self.is_kept_unread(published)
-                    || self.has(published, exchange)
-                    || self.will_reconcile(published)
-                    || is_void(published, exchange);
-                ensure(is_safe, Invariant::PositionAfterLines, || {
-                    format!("the position is {}, missing is {line:?}", position.sequence)
-                })?;
-            }
-        }
-        self.looked_up = self.looked_up.max(position.sequence);
-        Ok(())
-    }
-
-    /// Whether the unreadable part of a line is kept with its order, or the order is not known yet:
-    /// its record is queried once it is.
-    fn is_kept_unread(&self, published: &PublishedLine) -> bool {
-        let tracked = published.order.and_then(|order_id| self.engines.tracked(order_id));
-        let line = &published.line;
-        let says_too_little = line.line_type == FeedLineType::Trade && line.symbol.is_none();
-        (published.is_unread || says_too_little)
-            && tracked.is_none_or(|tracked| {
-                let is_unread = |open: &OpenCase| open.case.cause == CaseCause::Unreadable;
-                tracked.order().external_order_id.is_none() || tracked.cases().iter().any(is_unread)
-            })
-    }
-
-    /// Whether the log has what a line says, possibly for another order with the same external id:
-    /// until the submit is answered, the line can only match that order.
-    pub(super) fn has(&self, published: &PublishedLine, exchange: &Exchange) -> bool {
-        let line = &published.line;
-        let (Some(external), Some(execution)) = (&line.order_id, &line.execution_id) else {
-            return true;
-        };
-        let is_bust = match line.line_type {
-            FeedLineType::Trade => false,
-            FeedLineType::Bust => true,
-            FeedLineType::Cancelled | FeedLineType::Expired | FeedLineType::Heartbeat => {
-                return true;
-            }
-        };
-        let owners = exchange.owners(external);
-        let is_shared = owners.len() > 1;
-        let is_known = |order_id: &OrderId| {
-            let mark = self.executions.get(order_id).and_then(|marks| marks.get(execution));
-            if is_bust {
-                return mark == Some(&Mark::Void)
-                    || (is_shared && self.cases.contains(&(*order_id, None)));
-            }
-            // An execution that does not fit its order waits for the exchange's record or for an
-            // operator. Of orders that share an id, the record of the other one may have decided.
-            let tracked = self.engines.tracked(*order_id);
-            let is_kept = tracked.is_some_and(|tracked| tracked.case_of(execution).is_some());
-            let was_kept = || self.cases.contains(&(*order_id, Some(execution.clone())));
-            mark.is_some() || is_kept || (is_shared && was_kept())
-        };
-        owners.iter().any(is_known)
-            || self.unmatched.iter().any(|report| is_about(report, external, execution, is_bust))
-    }
-
-    /// Whether a line with this id was ever kept as an unmatched report.
-    pub(super) fn has_held(&self, id: &ExternalOrderId) -> bool {
-        self.unmatched.iter().any(|report| report.external_order_id == *id)
-    }
-
-    /// Whether an unmatched bust reopens the line's order: the order is then reconciled, which also
-    /// finds what the feed lost.
-    fn will_reconcile(&self, published: &PublishedLine) -> bool {
-        let Some(external) = &published.line.order_id else { return false };
-        let marks = published.order.and_then(|id| self.executions.get(&id));
-        let is_void = |id| marks.is_some_and(|marks| marks.get(id) == Some(&Mark::Void));
-        self.unmatched.iter().any(|report| match &report.kind {
-            ReportKind::Busted { execution_id } => {
-                report.external_order_id == *external && !is_void(execution_id)
-            }
-            ReportKind::Filled(_) | ReportKind::Cancelled | ReportKind::Expired => false,
-        })
-    }
-
     fn remember(&mut self, order_id: OrderId) {
         if let Some(order) = self.engines.order(order_id) {
             self.versions.insert((order_id, order.version), Arc::clone(order));
@@ -492,31 +391,4 @@ fn check_taken_back(order_id: OrderId, id: &ExecutionId, exchange: &Exchange) ->
     ensure(!is_real || is_excused, Invariant::RealStays, || {
         format!("{id} of {order_id} is taken back, at the exchange it counts")
     })
-}
-
-/// Whether a line reports an execution that was voided since: the record that reconciled its order
-/// no longer had it.
-fn is_void(published: &PublishedLine, exchange: &Exchange) -> bool {
-    let line = &published.line;
-    let (FeedLineType::Trade, Some(order_id), Some(execution)) =
-        (line.line_type, published.order, &line.execution_id)
-    else {
-        return false;
-    };
-    let counting = exchange.counting(order_id);
-    counting.iter().all(|known| known.execution_id != *execution)
-}
-
-fn is_about(
-    report: &UnmatchedReport,
-    order: &ExternalOrderId,
-    execution: &ExecutionId,
-    void: bool,
-) -> bool {
-    let id = match &report.kind {
-        ReportKind::Filled(fill) if !void => &fill.execution_id,
-        ReportKind::Busted { execution_id } if void => execution_id,
-        _ => return false,
-    };
-    report.external_order_id == *order && id == execution
 }

@@ -21,7 +21,7 @@
 //! 1. Give it a name and a sentence in [`Invariant`].
 //! 2. Find the place that knows enough: `durable` sees each event when it becomes durable, `readers`
 //!    each order that a user could read, `streams` each change that a stream gets, `replies` each
-//!    answer, `actions` what leaves for the exchange and arrives there, `quiesce` the end.
+//!    answer, `network_actions` what leaves for the exchange and arrives there, `quiesce` the end.
 //! 3. Compare with something that the code under test did not compute: the events of the log, the
 //!    exchange's own record, what users were told before. Return the result of
 //!    `ensure(holds, invariant, || detail)`.
@@ -29,9 +29,9 @@
 //!
 //! # How to write a step
 //!
-//! Add a kind with a weight to `profile::Action`, and its code to `actions` or `world`: draw every
-//! choice from `world.dice`, write one line to the trace, and count what should happen often. Never
-//! depend on a real clock, the order of a hash map or an address.
+//! Add a kind with a weight to `profile::Action`, and its code to the file of actions that it belongs
+//! to: draw every choice from `world.dice`, write one line to the trace, and count what should happen
+//! often. Never depend on a real clock, the order of a hash map or an address.
 
 #![expect(
     clippy::expect_used,
@@ -40,14 +40,15 @@
 )]
 
 mod action;
-mod actions;
 mod check_context;
 mod clients;
 mod clock;
 mod clock_actions;
 mod dice;
+mod disk_actions;
 mod durable;
 mod exchange;
+mod exchange_actions;
 mod execution_ids;
 mod feed;
 mod feed_actions;
@@ -55,9 +56,12 @@ mod focus;
 mod garble;
 mod invariant;
 mod network;
+mod network_actions;
 mod node;
+mod operator_actions;
 mod others;
 mod postgres;
+mod process_actions;
 mod profile;
 mod published;
 mod quiesce;
@@ -68,6 +72,7 @@ mod rot;
 mod sessions;
 mod streams;
 mod trace;
+mod user_actions;
 mod world;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use super::dice::Dice;
 use super::durable::DurableLog;
 use super::exchange::Exchange;
 use super::execution_ids::ExecutionIds;
-use super::invariant::{Checked, Invariant, broken, ensure};
+use super::invariant::{Checked, Invariant, ensure};
 use super::network::Network;
 use super::node::{Machine, Node, SliceEnd};
 use super::others::Others;
@@ -23,7 +23,7 @@ use super::streams::Streams;
 use super::trace::{Trace, TraceListener, say};
 use crate::market::{MarketLimits, MarketWriter, Watchers, open_market};
 use crate::oms::{Halts, KillSwitch};
-use crate::testing::{Crash, Fault, FaultyDisk, MemoryStore};
+use crate::testing::{Crash, FaultyDisk, MemoryStore};
 
 /// Draws for one possible action: most are impossible at most times.
 const DRAWS_PER_STEP: usize = 16;
@@ -37,7 +37,7 @@ pub(super) struct World<'a> {
     /// `None` while the process is down.
     pub(super) node: Option<Node>,
     /// Set while the process is down.
-    market: Option<MarketWriter>,
+    pub(super) market: Option<MarketWriter>,
     pub(super) network: Network,
     pub(super) exchange: Exchange,
     pub(super) clients: Clients,
@@ -279,73 +279,6 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    pub(super) fn write_log(&mut self) -> Checked<bool> {
-        let Some(node) = &mut self.node else { return Ok(false) };
-        if !node.write_log() {
-            return Ok(false);
-        }
-        say!(self.trace, "the log is written up to {}", node.driver().wal().committed());
-        self.after_disk_work()
-    }
-
-    pub(super) fn prepare_log(&mut self) -> Checked<bool> {
-        let Some(node) = &mut self.node else { return Ok(false) };
-        if !node.prepare_log() {
-            return Ok(false);
-        }
-        let is_full = node.driver().wal().is_out_of_space();
-        say!(self.trace, "a segment is prepared, room for it: {}", !is_full);
-        self.after_disk_work()
-    }
-
-    pub(super) fn follow_log(&mut self) -> Checked<bool> {
-        let Some(node) = &mut self.node else { return Ok(false) };
-        if !node.follow_log()? {
-            return Ok(false);
-        }
-        say!(self.trace, "the store has the log up to {}", node.index.position());
-        Ok(true)
-    }
-
-    /// Postgres takes some of what is committed. False if there is nothing, or it is away.
-    pub(super) fn follow_postgres(&mut self) -> Checked<bool> {
-        let Some(node) = self.node.as_ref().filter(|_| self.profile.awaits_postgres) else {
-            return Ok(false);
-        };
-        let committed = node.driver().wal().committed();
-        let postgres = &mut self.machine.postgres;
-        let has_followed = if self.is_calm {
-            postgres.follow_all(committed, &node.progress)
-        } else {
-            postgres.follow(committed, &node.progress, &mut self.dice)
-        };
-        if has_followed {
-            let (has, told) = (postgres.has(), node.progress.committed());
-            self.durable.postgres = Some(has);
-            say!(self.trace, "Postgres has the log up to {has}, we know of {told}");
-        }
-        Ok(has_followed)
-    }
-
-    pub(super) fn set_postgres_away(&mut self, is_away: bool) -> bool {
-        let moves = self.profile.awaits_postgres && self.machine.postgres.set_away(is_away);
-        if moves {
-            say!(self.trace, "Postgres is away: {is_away}");
-            self.trace.count("moves of Postgres");
-        }
-        moves
-    }
-
-    pub(super) fn persist_index(&mut self) -> Checked<bool> {
-        let Some(node) = &mut self.node else { return Ok(false) };
-        if !node.persist_index()? {
-            return Ok(false);
-        }
-        say!(self.trace, "the store is durable up to {}", node.index.durable_position());
-        self.trace.count("stores made durable");
-        self.after_disk_work()
-    }
-
     pub(super) fn answer_reads(&mut self) -> Checked<bool> {
         let Some(node) = &self.node else { return Ok(false) };
         if !node.answer_reads() {
@@ -373,127 +306,6 @@ impl<'a> World<'a> {
             say!(self.trace, "the exchange answers a probe");
         }
         has_answered
-    }
-
-    /// Establishes what is durable now, and ends the process if it died during the disk work.
-    fn after_disk_work(&mut self) -> Checked<bool> {
-        if self.machine.disk.is_dead() {
-            self.trace.count("crashes in the middle of disk work");
-            let crash = if self.dice.percent(50) { Crash::Kill } else { Crash::PowerLoss };
-            return self.crash(crash);
-        }
-        let looked = self.durable.catch_up(&self.machine.disk, &self.exchange);
-        self.trace_durable_notes();
-        looked.map(|()| true)
-    }
-
-    fn trace_durable_notes(&mut self) {
-        for (order_id, what) in self.durable.notes.drain(..) {
-            match order_id.map(|order_id| self.trace.name(order_id)) {
-                Some(name) => say!(self.trace, "  durable: {name} {what}"),
-                None => say!(self.trace, "  durable: {what}"),
-            }
-        }
-    }
-
-    /// The process ends without warning.
-    fn crash(&mut self, crash: Crash) -> Checked<bool> {
-        if self.node.is_none() && crash == Crash::Kill {
-            return Ok(false);
-        }
-        self.trace.count(match crash {
-            Crash::Kill => "kills",
-            Crash::PowerLoss => "losses of power",
-        });
-        say!(self.trace, "{crash:?}");
-        self.end_process();
-        self.lose_unsynced(crash);
-        self.check_rot()?;
-        Ok(true)
-    }
-
-    fn lose_unsynced(&mut self, crash: Crash) {
-        self.machine.disk.crash(crash, self.dice.any());
-        let unpersisted = self.machine.store.unpersisted_batches();
-        self.machine.store.crash(self.dice.below(unpersisted + 1));
-    }
-
-    fn end_process(&mut self) {
-        self.forget_exchange_clock();
-        let session = self.exchange.feed().session();
-        let is_known = self.durable.knows_restart_of(&session);
-        self.exchange.feed_mut().set_restart_known(is_known);
-        if let Some(node) = self.node.take() {
-            self.market = Some(node.feed.into_market());
-        }
-        let cut = self.clients.cut_all();
-        self.others.cut_all();
-        self.streams.cut_all();
-        say!(self.trace, "the process has ended, {cut} users wait in vain");
-    }
-
-    /// Starts the process, which may die while starting.
-    pub(super) fn start(&mut self) -> Checked {
-        let Some(market) = self.market.take() else { return Ok(()) };
-        let micros = self.clock.micros_to_start(self.profile.engine.clock_tolerance_micros);
-        self.pass_time(micros);
-        match Node::start(&self.machine, &self.profile, market, &mut self.clock) {
-            Ok(node) => {
-                self.trace.count("starts");
-                self.durable.verify_all(&self.machine.disk, &self.exchange)?;
-                self.trace_durable_notes();
-                say!(self.trace, "the process starts with {:?}", self.durable.record_counts());
-                let readable = (node.views(), &node.index);
-                let checks = (&self.durable, &self.exchange);
-                if node.service.is_readable() {
-                    self.readers.read_all(&self.clients.users, readable, checks)?;
-                } else {
-                    self.trace.count("starts ahead of Postgres");
-                }
-                self.node = Some(node);
-                Ok(())
-            }
-            Err(failed) if self.machine.disk.has_failed() => {
-                self.market = Some(failed.market);
-                self.trace.count("starts that failed with the disk");
-                say!(self.trace, "the process dies while it starts");
-                let crash = if self.dice.percent(50) { Crash::Kill } else { Crash::PowerLoss };
-                self.lose_unsynced(crash);
-                Ok(())
-            }
-            Err(failed) => Err(broken(Invariant::StartsAfterCrash, format!("{:?}", failed.error))),
-        }
-    }
-
-    fn stop(&mut self) -> bool {
-        let now = self.clock.ours();
-        let Some(node) = &mut self.node else { return false };
-        say!(self.trace, "the process is asked to stop");
-        node.begin_stop(now);
-        true
-    }
-
-    fn arm_disk(&mut self) -> bool {
-        let fault = if self.dice.percent(70) { Fault::Crash } else { Fault::Error };
-        let operations = self.dice.between(1, 8);
-        say!(self.trace, "the disk will fail after {operations}: {fault:?}");
-        self.machine.disk.fail_after(operations, fault, self.dice.any());
-        true
-    }
-
-    fn fill_disk(&mut self) -> bool {
-        let bytes = 4_096 * self.dice.below(40);
-        let is_told = self.dice.percent(50);
-        say!(self.trace, "{bytes} bytes are left on the disk");
-        self.trace.count("full disks");
-        self.machine.disk.leave_space(bytes, is_told);
-        true
-    }
-
-    fn free_disk(&mut self) -> bool {
-        self.machine.disk.free_space();
-        say!(self.trace, "there is room on the disk");
-        true
     }
 
     fn wait(&mut self) -> bool {
