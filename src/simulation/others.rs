@@ -132,7 +132,8 @@ fn check_shown(orders: &[Arc<Order>], durable: &DurableLog) -> Checked {
 
 fn check_mass_cancel(orders: &[Arc<Order>], durable: &DurableLog) -> Checked {
     for order in orders {
-        let is_asked = durable.cancel_was_requested(order.order_id);
+        // One that failed here and lives at the exchange is cancelled there in any case.
+        let is_asked = order.wants_cancel() || durable.cancel_was_requested(order.order_id);
         // A bust may have reopened it.
         let has_ended = durable.has_ended_since(order.order_id, order.version);
         ensure(is_asked || has_ended, Invariant::MassCancelIsWhole, || {
