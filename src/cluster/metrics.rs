@@ -9,6 +9,8 @@ pub struct NodeMetrics {
     pub(super) epoch: Gauge,
     /// Renewals of the lease that failed.
     pub(super) failed_renewals: Counter,
+    /// 1 while this node reads the exchange's feed for the others.
+    pub(super) leads_feed: Gauge,
 }
 
 impl NodeMetrics {
@@ -23,6 +25,11 @@ impl NodeMetrics {
             "node_failed_renewals",
             "Renewals of the node's lease in Postgres that failed",
             self.failed_renewals.clone(),
+        );
+        registry.register(
+            "node_leads_feed",
+            "1 while this node has the lease of the exchange's feed",
+            self.leads_feed.clone(),
         );
     }
 }

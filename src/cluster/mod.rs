@@ -4,6 +4,7 @@
 //! Only the clock of Postgres decides whether a lease is over.
 
 mod error;
+mod feed_lease;
 mod identity;
 mod join;
 mod list;
@@ -12,6 +13,7 @@ mod metrics;
 mod partition_map;
 
 pub use error::NodeError;
+pub use feed_lease::FeedLease;
 pub use identity::NodeIdentity;
 pub use list::{ListedNode, nodes};
 pub use member::Member;

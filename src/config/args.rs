@@ -12,7 +12,7 @@ use super::listen::ListenAddress;
 use super::number::{data_dir, whole};
 use super::offline::{CopyArgs, RestoreArgs, VerifyArgs};
 use super::operator::{CloseOrderArgs, QuarantineCommand};
-use super::postgres::{MigrateArgs, NodesArgs, PostgresArgs};
+use super::postgres::{CommitTo, MigrateArgs, NodesArgs, PostgresArgs};
 use super::streams::StreamArgs;
 use crate::bridge::RedisAddress;
 use crate::cluster::NodeId;
@@ -193,6 +193,13 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
+    /// Whether this process is one of several that share users, prices and one feed connection.
+    pub fn is_member(&self) -> bool {
+        self.redis.is_some()
+            && self.postgres.postgres.is_some()
+            && self.postgres.commit == CommitTo::Postgres
+    }
+
     /// How long an idle client connection is kept.
     pub fn keep_alive(&self) -> Duration {
         Duration::from_secs(self.keep_alive_seconds)
