@@ -1,15 +1,18 @@
 //! The membership of this process: joins, renews the lease, and gives it back.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
+use super::feed_lease::{FeedLease, NodeEpoch};
 use super::identity::NodeIdentity;
 use super::join::{NodeRow, Verdict, judge};
 use super::metrics::NodeMetrics;
 use super::{LEASE, MEMBER_LEASE, NodeError, RENEWAL_INTERVAL, host_of};
+use crate::exchange::FeedRole;
 use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, in_time};
 use crate::shutdown::Shutdown;
 
@@ -63,6 +66,9 @@ pub struct Member {
     pub(super) metrics: NodeMetrics,
     /// The epoch of this process, once it has joined.
     pub(super) epoch: Option<i64>,
+    /// The same, for its leases.
+    pub(super) epoch_of_leases: NodeEpoch,
+    pub(super) feed_lease: Option<FeedLease>,
 }
 
 impl Member {
@@ -76,7 +82,14 @@ impl Member {
         identity: NodeIdentity,
         metrics: NodeMetrics,
     ) -> Result<Self, NodeError> {
-        let mut member = Self { server, identity, metrics, epoch: None };
+        let mut member = Self {
+            server,
+            identity,
+            metrics,
+            epoch: None,
+            epoch_of_leases: NodeEpoch::default(),
+            feed_lease: None,
+        };
         match block_on(async { Ok(member.connect_and_join().await) })? {
             Ok(()) => Ok(member),
             Err(NodeError::Postgres(error)) if error.may_pass() => {
@@ -143,6 +156,7 @@ impl Member {
         let epoch = self.ok(joined)?.get(0);
         tracing::info!(node = node_id, epoch, "joined");
         self.epoch = Some(epoch);
+        self.epoch_of_leases.set(epoch);
         self.metrics.epoch.set(epoch);
         Ok(())
     }
@@ -171,12 +185,27 @@ impl Member {
         Ok(self.ok(rows)?.iter().map(row).collect())
     }
 
+    /// Takes part in the lease of the exchange's feed until the stop, and says in `role` who has it.
+    pub fn share_feed(&mut self, role: FeedRole, shutdown: Shutdown) {
+        let node = (self.identity.node_id, self.epoch_of_leases.clone());
+        let says = (role, self.metrics.clone());
+        self.feed_lease = Some(FeedLease::new(self.server.clone(), node, says, shutdown));
+    }
+
     /// Renews the lease until a stop is requested, then gives it back.
     ///
     /// # Errors
     /// Another process has become this node. Failures of Postgres are retried.
     pub fn run(mut self, shutdown: &Shutdown) -> Result<(), NodeError> {
-        block_on(async { Ok(self.keep(shutdown).await) })?
+        let feed_lease = self.feed_lease.take();
+        block_on(async {
+            let mut kept = pin!(self.keep(shutdown));
+            let Some(feed_lease) = feed_lease else { return Ok(kept.await) };
+            Ok(tokio::select! {
+                ended = &mut kept => ended,
+                () = feed_lease.keep() => kept.await,
+            })
+        })?
     }
 
     async fn keep(&mut self, shutdown: &Shutdown) -> Result<(), NodeError> {

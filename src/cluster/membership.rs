@@ -70,9 +70,15 @@ impl Member {
         let Some(epoch) = self.epoch else { return Ok(()) };
         let (map, server) = (membership.map.clone(), self.server.clone());
         let mut partitions = Partitions::new(membership, server, epoch, self.metrics.clone());
+        let feed_lease = self.feed_lease.take();
         let lease = self.keep_lease(epoch, &map, &stops.shutdown);
-        let (kept, shared) =
-            tokio::join!(end_all(lease, stops), end_all(partitions.keep(stops), stops));
+        let feed = async {
+            if let Some(feed_lease) = feed_lease {
+                feed_lease.keep().await;
+            }
+        };
+        let (kept, shared, ()) =
+            tokio::join!(end_all(lease, stops), end_all(partitions.keep(stops), stops), feed);
         kept.and(shared)?;
         if partitions.is_empty() {
             // Nobody has to wait for its end.

@@ -15,6 +15,8 @@ pub struct NodeMetrics {
     pub(super) taken: Counter,
     /// Partitions handed over.
     pub(super) handed_over: Counter,
+    /// 1 while this node reads the exchange's feed for the others.
+    pub(super) leads_feed: Gauge,
 }
 
 impl NodeMetrics {
@@ -44,6 +46,11 @@ impl NodeMetrics {
             "node_partitions_handed_over",
             "User partitions that this node has handed over to others",
             self.handed_over.clone(),
+        );
+        registry.register(
+            "node_leads_feed",
+            "1 while this node has the lease of the exchange's feed",
+            self.leads_feed.clone(),
         );
     }
 }

@@ -9,6 +9,7 @@
 
 mod claim;
 mod error;
+mod feed_lease;
 mod host;
 mod identity;
 mod join;
@@ -21,6 +22,7 @@ mod partition_map;
 mod plan;
 
 pub use error::NodeError;
+pub use feed_lease::FeedLease;
 pub use host::{EndedOrder, Membership, PartitionHost};
 pub use identity::NodeIdentity;
 pub use list::{ListedNode, nodes};

@@ -7,6 +7,7 @@ mod clock;
 mod dial;
 pub mod feed;
 mod feed_line;
+mod feed_role;
 mod feed_types;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -21,6 +22,7 @@ pub use address::ExchangeAddress;
 pub use clock::ExchangeClock;
 pub use dial::Dialer;
 pub use feed_line::{FeedMessage, SkipCause, read_line};
+pub use feed_role::FeedRole;
 pub use feed_types::{OrderFeedMessage, UnreadableLine};
 pub use reading::{PostedLines, ResultElement, Results, Said, read_results, read_webhook};
 pub use session::{ExchangeSession, SessionError, SessionOptions};

@@ -1,0 +1,237 @@
+//! The lease of the exchange's feed: of all nodes one reads it. Each tries to take the lease whenever
+//! it is over, and its holder renews it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
+
+use super::NodeId;
+use super::metrics::NodeMetrics;
+use crate::exchange::FeedRole;
+use crate::projection::{Connection, PostgresServer, ProjectionError};
+use crate::shutdown::Shutdown;
+use crate::types::MonotonicMicros;
+
+/// How long the lease is held without a word of its holder, by the clock of Postgres.
+const FEED_LEASE: Duration = Duration::from_secs(1);
+/// How often its holder renews it, and the longest pause between two looks of the others.
+const FEED_RENEWAL_INTERVAL: Duration = Duration::from_millis(250);
+/// The holder stops so long before the lease may be taken by another: what it has begun to send is
+/// there by then.
+const MARGIN: Duration = Duration::from_millis(150);
+/// Pause of a process that may not take it now.
+const BARRED_PAUSE: Duration = Duration::from_millis(100);
+/// Pause after the end of a lease, so that the next look finds it over.
+const AFTER_END: Duration = Duration::from_millis(3);
+/// Longest wait for an answer, and for a connection. An answer after that is too late anyway.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const _: () =
+    assert!(FEED_RENEWAL_INTERVAL.as_millis() * 3 < (FEED_LEASE.as_millis() - MARGIN.as_millis()));
+
+/// Takes or renews the lease: as the holder of this epoch, or because it is over. Only a node whose own
+/// lease holds may.
+const TAKE: &str = "\
+    INSERT INTO leases (name, node_id, epoch, lease_until) \
+    SELECT 'feed', node_id, 1, clock_timestamp() + make_interval(secs => $4) FROM nodes \
+        WHERE node_id = $1 AND epoch = $2 AND lease_until > clock_timestamp() \
+    ON CONFLICT (name) DO UPDATE SET node_id = excluded.node_id, \
+        epoch = leases.epoch + CASE WHEN leases.node_id = $1 AND leases.epoch = $3 THEN 0 ELSE 1 END, \
+        lease_until = clock_timestamp() + make_interval(secs => $4) \
+        WHERE leases.node_id = $1 AND leases.epoch = $3 OR leases.lease_until <= clock_timestamp() \
+    RETURNING epoch";
+
+/// How long another has it.
+const LOOK: &str = "\
+    SELECT extract(epoch FROM lease_until - clock_timestamp())::double precision \
+    FROM leases WHERE name = 'feed'";
+
+const GIVE_BACK: &str = "\
+    UPDATE leases SET lease_until = clock_timestamp() \
+    WHERE name = 'feed' AND node_id = $1 AND epoch = $2";
+
+/// The epoch of this process as a node, for its leases; 0 before it has joined.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NodeEpoch(Arc<AtomicI64>);
+
+impl NodeEpoch {
+    pub(super) fn set(&self, epoch: i64) {
+        self.0.store(epoch, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|epoch| *epoch != 0)
+    }
+}
+
+/// This node's part in the lease of the feed. Runs beside the node's own lease.
+pub struct FeedLease {
+    server: PostgresServer,
+    node_id: NodeId,
+    node_epoch: NodeEpoch,
+    role: FeedRole,
+    metrics: NodeMetrics,
+    /// Until when it takes part. While the streams of this node drain, they go on showing prices.
+    shutdown: Shutdown,
+    /// The epoch of the lease that this process took last; 0 before the first.
+    epoch: i64,
+}
+
+/// What a look at the lease has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// It is ours with this epoch.
+    Ours(i64),
+    /// Another has it for so long.
+    Others(Duration),
+    /// This process may not take it: it is no node yet, or its own lease is over.
+    Barred,
+}
+
+/// The time until the next look.
+fn pause_after(look: Look) -> Duration {
+    match look {
+        Look::Ours(_) => FEED_RENEWAL_INTERVAL,
+        Look::Barred => BARRED_PAUSE,
+        Look::Others(left) => (left + AFTER_END).min(FEED_RENEWAL_INTERVAL),
+    }
+}
+
+/// Until when the lease is certainly ours, if it was taken by a statement that was sent then.
+fn ours_until(sent: MonotonicMicros) -> MonotonicMicros {
+    sent.saturating_add(FEED_LEASE - MARGIN)
+}
+
+impl FeedLease {
+    /// Tells `role` who reads the feed, until the stop.
+    pub(super) fn new(
+        server: PostgresServer,
+        (node_id, node_epoch): (NodeId, NodeEpoch),
+        (role, metrics): (FeedRole, NodeMetrics),
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { server, node_id, node_epoch, role, metrics, shutdown, epoch: 0 }
+    }
+
+    /// Takes and renews the lease until the stop, then gives it back. Failures of Postgres are retried.
+    pub(super) async fn keep(mut self) {
+        let mut logged = String::new();
+        while !self.shutdown.is_requested() {
+            let kept = self.keep_over_one_connection().await;
+            let Err(error) = kept else { return };
+            let text = error.to_string();
+            if text != logged {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "the lease of the feed cannot be renewed in Postgres");
+                logged = text;
+            }
+            sleep(FEED_RENEWAL_INTERVAL).await;
+        }
+    }
+
+    async fn keep_over_one_connection(&mut self) -> Result<(), ProjectionError> {
+        let opening = self.in_time(CONNECT_TIMEOUT, Connection::open(&self.server)).await?;
+        let connection = opening?;
+        while !self.shutdown.is_requested() {
+            let sent = MonotonicMicros::now();
+            let look = self.look(&connection.client).await?;
+            self.note(look, sent);
+            sleep(pause_after(look)).await;
+        }
+        let was_leading = self.role.leading_epoch().is_some();
+        self.role.step_down();
+        if was_leading {
+            let parameters: [&(dyn ToSql + Sync); 2] = [&self.node_id, &self.epoch];
+            let given = connection.client.execute(GIVE_BACK, &parameters);
+            let given = self.in_time(ANSWER_TIMEOUT, given).await?;
+            given.map_err(ProjectionError::of(&self.server, "give the lease of the feed back"))?;
+        }
+        Ok(())
+    }
+
+    async fn look(&self, client: &Client) -> Result<Look, ProjectionError> {
+        let Some(node_epoch) = self.node_epoch.get() else { return Ok(Look::Barred) };
+        let failed = || ProjectionError::of(&self.server, "take the lease of the feed");
+        let seconds = FEED_LEASE.as_secs_f64();
+        let parameters: [&(dyn ToSql + Sync); 4] =
+            [&self.node_id, &node_epoch, &self.epoch, &seconds];
+        let taken = self.in_time(ANSWER_TIMEOUT, client.query_opt(TAKE, &parameters)).await?;
+        if let Some(row) = taken.map_err(failed())? {
+            return Ok(Look::Ours(row.get(0)));
+        }
+        let others = self.in_time(ANSWER_TIMEOUT, client.query_opt(LOOK, &[])).await?;
+        let left = others.map_err(failed())?.map(|row| row.get::<_, f64>(0).max(0.0));
+        let left = left.and_then(|left| Duration::try_from_secs_f64(left).ok());
+        Ok(left.filter(|left| !left.is_zero()).map_or(Look::Barred, Look::Others))
+    }
+
+    fn note(&mut self, look: Look, sent: MonotonicMicros) {
+        let was_leading = self.role.leading_epoch().is_some();
+        match look {
+            Look::Ours(epoch) => {
+                let Ok(number) = u64::try_from(epoch) else {
+                    unreachable!("a constraint of the table keeps epochs above 0")
+                };
+                if self.epoch != epoch || !was_leading {
+                    tracing::info!(
+                        node = self.node_id,
+                        epoch,
+                        "this node reads the exchange's feed"
+                    );
+                }
+                self.epoch = epoch;
+                self.role.lead(number, ours_until(sent));
+            }
+            Look::Others(_) | Look::Barred => {
+                if was_leading {
+                    tracing::warn!(node = self.node_id, "another node reads the exchange's feed");
+                }
+                self.role.step_down();
+            }
+        }
+        self.metrics.leads_feed.set(i64::from(self.role.leading_epoch().is_some()));
+    }
+
+    async fn in_time<T>(
+        &self,
+        limit: Duration,
+        answer: impl Future<Output = T>,
+    ) -> Result<T, ProjectionError> {
+        timeout(limit, answer).await.map_err(|_| ProjectionError::Silent {
+            server: self.server.to_string(),
+            seconds: limit.as_secs(),
+        })
+    }
+}
+
+impl Drop for FeedLease {
+    fn drop(&mut self) {
+        self.role.step_down();
+        self.metrics.leads_feed.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_look_comes_in_time_to_renew_and_as_soon_as_the_lease_of_another_is_over() {
+        let ms = Duration::from_millis;
+        assert_eq!(pause_after(Look::Ours(1)), FEED_RENEWAL_INTERVAL);
+        assert_eq!(pause_after(Look::Others(ms(900))), FEED_RENEWAL_INTERVAL);
+        assert_eq!(pause_after(Look::Others(ms(20))), ms(20) + AFTER_END);
+        assert_eq!(pause_after(Look::Barred), BARRED_PAUSE);
+    }
+
+    #[test]
+    fn the_lease_is_ours_for_less_time_than_postgres_gives() {
+        let sent = MonotonicMicros::new(1_000_000);
+        let until = ours_until(sent);
+        assert!(until.saturating_since(sent) + MARGIN <= FEED_LEASE);
+    }
+}
