@@ -1,14 +1,12 @@
 use std::time::Duration;
 
 use super::partition_map::PartitionMap;
+use crate::engine::EndedOrder;
 use crate::order::TrackedOrder;
 use crate::projection::Ownership;
 use crate::sync::Refused;
-use crate::types::{OrderId, TimestampMicros, UserPartition};
+use crate::types::UserPartition;
 use crate::wal::LogHandle;
-
-/// An order's id and when the order ended.
-pub type EndedOrder = (TimestampMicros, OrderId);
 
 /// Whoever serves the users of partitions: the orders thread. Refused commands may be offered again, but
 /// for those of a thread that has ended.

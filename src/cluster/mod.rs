@@ -23,7 +23,7 @@ mod plan;
 
 pub use error::NodeError;
 pub use feed_lease::FeedLease;
-pub use host::{EndedOrder, Membership, PartitionHost};
+pub use host::{Membership, PartitionHost};
 pub use identity::NodeIdentity;
 pub use list::{ListedNode, nodes};
 pub use member::Member;

@@ -10,6 +10,16 @@ use super::partition::Engine;
 use crate::order::{Adopted, Event, TrackedOrder};
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserId, UserPartition};
 
+/// An order of an adopted partition that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedOrder {
+    /// When it ended.
+    pub at: TimestampMicros,
+    pub order_id: OrderId,
+    /// The exchange's id, if it had one.
+    pub external_order_id: Option<ExternalOrderId>,
+}
+
 impl Engines {
     /// Takes over orders of a partition, as the log of another node left them: the open ones, and
     /// those that need to be looked at. [`adopted`](Self::adopted) follows the last of them.
@@ -26,7 +36,7 @@ impl Engines {
         &mut self,
         now: TimestampMicros,
         partition: UserPartition,
-        ended: Vec<(TimestampMicros, OrderId)>,
+        ended: Vec<EndedOrder>,
         out: &mut Outbox,
     ) {
         self.advance(now);
@@ -44,7 +54,12 @@ impl Engines {
             engine.schedule_unsure(&turn);
         }
         self.note_ended_since(first_event, out);
-        self.ended.extend(ended);
+        for EndedOrder { at, order_id, external_order_id } in ended {
+            if let Some(id) = external_order_id.filter(|_| !self.has(order_id)) {
+                self.forgotten_ids.add(self.now, &id);
+            }
+            self.ended.push_back((at, order_id));
+        }
         self.ended.make_contiguous().sort_unstable();
         self.begin_reconciliation();
     }

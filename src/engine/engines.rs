@@ -7,6 +7,7 @@ use std::sync::Arc;
 use compact_str::CompactString;
 
 use super::feed_progress::FeedProgress;
+use super::forgotten_ids::ForgottenIds;
 use super::inputs::{
     CancelOutcome, CreateOrder, EngineOptions, QueryAnswer, Report, SubmitOutcome,
 };
@@ -53,6 +54,8 @@ pub struct Engines {
     pub(super) ambiguous: HashMap<ExternalOrderId, Vec<OrderId>>,
     /// Ids of orders that ended before the current feed session and were named by lines of it.
     pub(super) used_late: HashMap<ExternalOrderId, OrderId>,
+    /// Ids of orders that ended lately and have left memory; only where other nodes have users.
+    pub(super) forgotten_ids: ForgottenIds,
     /// The latest time of any input; never goes back.
     pub(super) now: TimestampMicros,
     /// When the exchange last answered anything.
@@ -76,6 +79,7 @@ impl Engines {
             unreadable_of_unknown: HashMap::new(),
             ambiguous: HashMap::new(),
             used_late: HashMap::new(),
+            forgotten_ids: ForgottenIds::default(),
             now: TimestampMicros::default(),
             answered_at: TimestampMicros::default(),
             options,
@@ -324,8 +328,12 @@ impl Engines {
         self.advance(now);
         let age = self.options.unmatched_report_age_micros;
         let received_before = TimestampMicros::new(self.now.micros().saturating_sub(age));
-        self.unclaimed.expired += self.unmatched.expire(received_before);
-        self.unclaimed.overflowed += self.unmatched.take_overflow_count();
+        let expired = self.unmatched.expire(received_before);
+        let overflowed = self.unmatched.take_overflow_count();
+        if !self.options.shares_users {
+            self.unclaimed.expired += expired;
+            self.unclaimed.overflowed += overflowed;
+        }
         self.unclaimed.alert(self.now, out);
         self.look_up_unmatched(out);
         self.expire_unreadable(out);

@@ -72,9 +72,10 @@ pub struct EngineOptions {
     /// When to query again an order that failed because the exchange did not know it, counted from
     /// the failure.
     pub relook_pauses_micros: [u64; RELOOKS],
-    /// Whether the log lacks orders that come from the store, so that they are recorded as adopted.
-    /// It has begun anew, and the store is Postgres.
-    pub adopts_stored: bool,
+    /// Whether other nodes have other users. Then the log has begun anew with this process and lacks
+    /// orders that come from the store, so they are recorded as adopted; and lines about orders that
+    /// are unknown here are about those of the other nodes, nearly all of them.
+    pub shares_users: bool,
 }
 
 /// Number of queries about an order that failed because the exchange did not know it.
@@ -100,7 +101,7 @@ impl Default for EngineOptions {
                 3_600_000_000,
                 57_600_000_000,
             ],
-            adopts_stored: false,
+            shares_users: false,
         }
     }
 }

@@ -15,6 +15,7 @@ mod entry;
 mod evidence;
 mod external_ids;
 mod feed_progress;
+mod forgotten_ids;
 mod inputs;
 mod mass_cancel;
 mod news;
@@ -33,6 +34,7 @@ mod turns;
 mod unclaimed;
 mod unmatched;
 
+pub use adoption::EndedOrder;
 pub use engines::Engines;
 pub use entry::cancel_answer;
 pub use external_ids::ID_REUSE_MICROS;

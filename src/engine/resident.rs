@@ -77,6 +77,11 @@ impl Engines {
                 self.by_external_id.remove(id);
             }
         }
+        if self.options.shares_users
+            && let Some(id) = &external_order_id
+        {
+            self.forgotten_ids.add(self.now, id);
+        }
         Some(order)
     }
 
@@ -86,7 +91,8 @@ impl Engines {
         let age = self.options.lookup_age_micros;
         let received_before = TimestampMicros::new(self.now.micros().saturating_sub(age));
         for id in self.unmatched.not_looked_up(received_before, LOOKUPS_PER_TICK) {
-            if self.ids_looked_up.insert(id.clone()) {
+            let is_ours = !self.options.shares_users || self.forgotten_ids.may_have(&id);
+            if is_ours && self.ids_looked_up.insert(id.clone()) {
                 out.effects.push(Effect::LookUpExternalId(id));
             }
         }
@@ -94,7 +100,7 @@ impl Engines {
 
     /// Brings an order back from the store.
     pub(super) fn bring_back(&mut self, tracked: TrackedOrder, out: &mut Outbox) {
-        if self.options.adopts_stored {
+        if self.options.shares_users {
             self.load_adopted(tracked, out);
             return;
         }

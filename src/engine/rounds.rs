@@ -186,6 +186,9 @@ impl Engines {
     pub fn end_rounds(&mut self, now: TimestampMicros) {
         self.advance(now);
         self.forget_ended_before(self.now);
+        let window = self.options.ended_window_micros;
+        self.forgotten_ids
+            .drop_before(TimestampMicros::new(self.now.micros().saturating_sub(window)));
         if self.rounds.reconciling.is_none() && std::mem::take(&mut self.rounds.reconciles_again) {
             self.begin_round();
         }

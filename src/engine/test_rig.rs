@@ -18,7 +18,7 @@ pub(super) const OPTIONS: EngineOptions = EngineOptions {
     max_doubt_pause_micros: 8_000,
     ended_window_micros: 1_000_000,
     relook_pauses_micros: [1_000, 2_000, 3_000, 4_000, 5_000],
-    adopts_stored: false,
+    shares_users: false,
 };
 const START: u64 = 1_000_000;
 

@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 
+use crate::engine::EndedOrder;
 use crate::order::TrackedOrder;
-use crate::types::{MonotonicMicros, OrderId, TimestampMicros, UserId, UserPartition};
+use crate::types::{MonotonicMicros, UserId, UserPartition};
 use crate::wal::Lsn;
 
 /// Commands about partitions that may wait: each has a few hundred orders.
@@ -26,8 +27,8 @@ pub enum PartitionCommand {
 #[derive(Debug)]
 pub struct Arrival {
     pub partition: UserPartition,
-    /// Its orders that ended lately, and when.
-    pub ended: Vec<(TimestampMicros, OrderId)>,
+    /// Its orders that ended lately.
+    pub ended: Vec<EndedOrder>,
     /// Answered when readers see its orders.
     pub reply: oneshot::Sender<()>,
 }

@@ -8,8 +8,9 @@ use tokio_postgres::Client;
 use super::read::{self, ORDER_COLUMNS};
 use super::values::Timestamp;
 use super::{PostgresServer, ProjectionError, cell};
+use crate::engine::EndedOrder;
 use crate::order::TrackedOrder;
-use crate::types::{OrderId, TimestampMicros, UserId, UserPartition};
+use crate::types::{ExternalOrderId, OrderId, UserId, UserPartition};
 
 /// An order that is open.
 const OPEN: &str = "o.ending IS NULL AND o.filled_shares < o.num_shares";
@@ -21,13 +22,15 @@ const ATTENDED: &str = "\
         OR (o.ending <> 'rejected' AND o.updated_at > clock_timestamp() - interval '1 day'))";
 
 const ENDED: &str = "\
-    SELECT user_partition, order_id, max(at) FROM order_events \
-    WHERE at > clock_timestamp() - make_interval(secs => $2) AND user_partition = ANY ($1) \
-        AND status IN ('filled', 'cancelled', 'failed') \
-    GROUP BY user_partition, order_id";
+    SELECT told.order_id, told.at, o.external_order_id FROM ( \
+        SELECT user_id, order_id, max(at) AS at FROM order_events \
+        WHERE at > clock_timestamp() - make_interval(secs => $2) AND user_partition = ANY ($1) \
+            AND status IN ('filled', 'cancelled', 'failed') \
+        GROUP BY user_id, order_id \
+    ) AS told JOIN orders o USING (user_id, order_id)";
 
-/// The orders that ended lately, by partition: when they did, and their ids.
-pub(crate) type EndedOrders = HashMap<UserPartition, Vec<(TimestampMicros, OrderId)>>;
+/// The orders that ended lately, by partition.
+pub(crate) type EndedOrders = HashMap<UserPartition, Vec<EndedOrder>>;
 
 fn numbers(partitions: &[UserPartition]) -> Vec<i16> {
     partitions.iter().map(|partition| partition.get().into()).collect()
@@ -74,10 +77,13 @@ pub(crate) async fn ended_orders(
     let rows = rows.map_err(ProjectionError::of(server, "read which orders ended lately"))?;
     let mut ended = EndedOrders::new();
     for row in &rows {
-        let order_id = read::order_id(row, 1);
-        let Timestamp(at) =
-            cell::value(row, 2).map_err(|error| error.within(server, "order_events"))?;
-        ended.entry(order_id.partition()).or_default().push((at, order_id));
+        let order_id = read::order_id(row, 0);
+        let odd = |error: cell::CellError| error.within(server, "order_events");
+        let Timestamp(at) = cell::value(row, 1).map_err(odd)?;
+        let id: Option<&str> = cell::value(row, 2).map_err(odd)?;
+        let external_order_id = id.and_then(|id| ExternalOrderId::new(id).ok());
+        let order = EndedOrder { at, order_id, external_order_id };
+        ended.entry(order_id.partition()).or_default().push(order);
     }
     Ok(ended)
 }

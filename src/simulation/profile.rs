@@ -213,7 +213,7 @@ impl Profile {
                 max_doubt_pause_micros: 200_000,
                 ended_window_micros: 30_000_000,
                 relook_pauses_micros: [30_000, 100_000, 300_000, 800_000, 1_600_000],
-                adopts_stored: false,
+                shares_users: false,
             },
             reply_timeout: Duration::from_millis([5, 30, 100][dice.below(3)]),
             awaits_postgres: dice.below(3) == 0,

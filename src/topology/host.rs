@@ -1,6 +1,7 @@
 //! Hands partitions that move between nodes to the orders thread.
 
-use crate::cluster::{EndedOrder, PartitionHost};
+use crate::cluster::PartitionHost;
+use crate::engine::EndedOrder;
 use crate::oms::{Arrival, OrderCommands, PartitionCommand};
 use crate::order::TrackedOrder;
 use crate::sync::Refused;

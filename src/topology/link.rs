@@ -45,6 +45,10 @@ pub(super) fn simulator_address() -> SocketAddr {
 /// lease, so that one that was frozen for longer submits nothing.
 const MEMBER_SUBMIT_WINDOW_MICROS: u64 = 2_000_000;
 
+/// How long a member keeps a line about an unknown order, which is nearly always another node's: longer
+/// than the exchange may take to accept an order.
+const MEMBER_UNMATCHED_REPORT_AGE_MICROS: u64 = 5_000_000;
+
 /// Timings of the engines.
 pub(super) fn engine_options(arguments: &ServeArgs) -> EngineOptions {
     let options = arguments.link.engine_options();
@@ -52,7 +56,13 @@ pub(super) fn engine_options(arguments: &ServeArgs) -> EngineOptions {
         return options;
     }
     let submit_window_micros = MEMBER_SUBMIT_WINDOW_MICROS;
-    EngineOptions { adopts_stored: true, submit_window_micros, ..options }
+    let unmatched_report_age_micros = MEMBER_UNMATCHED_REPORT_AGE_MICROS;
+    EngineOptions {
+        shares_users: true,
+        submit_window_micros,
+        unmatched_report_age_micros,
+        ..options
+    }
 }
 
 /// How the orders thread reaches the exchange, and everything else that is set about it.

@@ -10,6 +10,7 @@
 
 pub(crate) mod api;
 pub(crate) mod clients;
+pub(crate) mod cluster;
 pub(crate) mod events;
 pub(crate) mod load;
 pub(crate) mod market;

@@ -1,0 +1,305 @@
+//! Three members of a cluster with a Postgres, a Redis and an exchange of their own, and clients that
+//! note what was acknowledged to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use ureq::http::Method;
+
+use super::postgres::{Database, Postgres};
+use super::redis::Redis;
+use super::{Exchange, Server, api, ports, token};
+
+/// Members of a cluster.
+const MEMBERS: usize = 3;
+
+/// A cluster. Everything ends with it.
+pub(crate) struct Cluster {
+    members: Vec<Option<Server>>,
+    addresses: Vec<String>,
+    settings: Vec<String>,
+    pub exchange: Exchange,
+    pub redis: Redis,
+    pub database: Database,
+    pub postgres: Postgres,
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// Starts three members, and waits until each serves its share of the users.
+    pub(crate) fn start(more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (postgres, redis) = (Postgres::start(), Redis::start());
+        let database = postgres.database();
+        let exchange = Exchange::start(&folder.path().join("exchange"), &["--speed", "20"]);
+        let mut settings: Vec<String> = [
+            "--postgres",
+            &database.url,
+            "--migrate",
+            "--commit",
+            "postgres",
+            "--exchange",
+            &exchange.address,
+            "--shards",
+            "1",
+            "--redis",
+        ]
+        .map(str::to_owned)
+        .into();
+        settings.push(redis.url());
+        settings.extend(more.iter().map(|&more| more.to_owned()));
+        let addresses = (0..MEMBERS).map(|_| ports::free_address()).collect();
+        let mut cluster = Self {
+            members: Vec::new(),
+            addresses,
+            settings,
+            exchange,
+            redis,
+            database,
+            postgres,
+            folder,
+        };
+        for number in 0..MEMBERS {
+            std::fs::create_dir(cluster.data(number)).expect("a new folder");
+            std::fs::write(cluster.data(number).join("jwt-secret"), [b'k'; 48]).expect("a file");
+            cluster.members.push(None);
+        }
+        for number in 0..MEMBERS {
+            cluster.start_member(number);
+        }
+        cluster.await_even_shares();
+        cluster
+    }
+
+    fn data(&self, number: usize) -> PathBuf {
+        self.folder.path().join(format!("member-{number}"))
+    }
+
+    /// Starts a member that does not run.
+    pub(crate) fn start_member(&mut self, number: usize) {
+        assert!(self.members[number].is_none(), "it runs already");
+        let (id, data) = (number.to_string(), self.data(number));
+        let mut settings: Vec<&str> = vec!["--node-id", &id, "--listen", &self.addresses[number]];
+        settings.extend(self.settings.iter().map(String::as_str));
+        let server = Server::start(&data, &settings);
+        self.members[number] = Some(server);
+    }
+
+    /// A member that runs.
+    pub(crate) fn member(&self, number: usize) -> &Server {
+        self.members[number].as_ref().expect("it runs")
+    }
+
+    /// Kills a member with SIGKILL.
+    pub(crate) fn kill(&mut self, number: usize) {
+        self.members[number].take().expect("it runs").program.kill();
+    }
+
+    /// Takes a member out of the cluster, to end it in some other way.
+    pub(crate) fn take(&mut self, number: usize) -> Server {
+        self.members[number].take().expect("it runs")
+    }
+
+    /// Waits until the members that run have even shares of the users.
+    pub(crate) fn await_even_shares(&self) {
+        let running = self.members.iter().flatten().count() as u64;
+        api::until("the users to be shared evenly", || {
+            let shares: Vec<u64> =
+                self.members.iter().flatten().map(|m| m.metric("node_partitions")).collect();
+            let is_even = shares.iter().all(|share| *share >= 64 / running);
+            (is_even && shares.iter().sum::<u64>() == 64).then_some(())
+        });
+    }
+
+    /// A client of all members.
+    pub(crate) fn client(&self, user: &str) -> ClusterClient {
+        let token = token(&self.data(0), user);
+        ClusterClient { addresses: self.addresses.clone(), token, preferred: 0 }
+    }
+
+    /// Every order that the exchange has, by our id: how many there are under it.
+    pub(crate) fn orders_at_exchange(&self) -> BTreeMap<String, usize> {
+        let answer = api::get_anonymously(&format!("{}/admin/orders", self.exchange.address));
+        let mut orders = BTreeMap::new();
+        for order in
+            answer.expect("the exchange answers").body["orders"].as_array().expect("a list")
+        {
+            let id = order["clientOrderId"].as_str().expect("an id").to_owned();
+            *orders.entry(id).or_insert(0) += 1;
+        }
+        orders
+    }
+}
+
+/// A client of all members, as one behind a load balancer is: it asks another one when one is away.
+pub(crate) struct ClusterClient {
+    addresses: Vec<String>,
+    token: String,
+    preferred: usize,
+}
+
+impl ClusterClient {
+    /// Sends a request until a member has answered it with something else than 503.
+    pub(crate) fn send(&mut self, method: &Method, path: &str, body: &Value) -> api::Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        api::until(path, || {
+            for step in 0..self.addresses.len() {
+                let number = (self.preferred + step) % self.addresses.len();
+                let client =
+                    api::Client::new(&format!("http://{}", self.addresses[number]), &self.token);
+                let answer = client.try_send(method.clone(), path, body.as_bytes());
+                if let Some(answer) = answer.filter(|answer| answer.status != 503) {
+                    self.preferred = number;
+                    return Some(answer);
+                }
+            }
+            None
+        })
+    }
+
+    /// Places an order with a key, so that it may be repeated.
+    pub(crate) fn place(&mut self, key: &str, price_cents: Option<u64>) -> api::Answer {
+        let mut order =
+            json!({"position": "buy", "symbol": "SPY", "numShares": 1, "clientOrderId": key});
+        if let Some(cents) = price_cents {
+            order["priceInCents"] = cents.into();
+        }
+        self.send(&Method::POST, "/order", &order)
+    }
+
+    /// All orders, newest first.
+    pub(crate) fn all_orders(&mut self) -> Vec<Value> {
+        let mut orders = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/orders?limit=500{cursor}");
+            let page = self.send(&Method::GET, &path, &Value::Null);
+            assert_eq!(page.status, 200, "{}", page.text);
+            orders.extend(page.body["orders"].as_array().expect("a list").iter().cloned());
+            match page.body["nextCursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return orders,
+            }
+        }
+    }
+}
+
+/// Users who place orders one after the other while members come and go, and what was acknowledged.
+pub(crate) struct Traders {
+    stop: Arc<AtomicBool>,
+    placing: Vec<std::thread::JoinHandle<()>>,
+    placed: Arc<Mutex<Placed>>,
+}
+
+/// What was acknowledged.
+#[derive(Default)]
+pub(crate) struct Placed {
+    /// By user and key: the ids of the orders.
+    pub orders: BTreeMap<(String, String), BTreeSet<String>>,
+    /// By user: the longest time between two acknowledgements.
+    pub longest_pauses: BTreeMap<String, Duration>,
+}
+
+impl Traders {
+    /// Begins with as many users.
+    pub(crate) fn begin(cluster: &Cluster, users: usize) -> Self {
+        let (stop, placed) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let placing = (0..users).map(|number| {
+            let user = format!("trader-{number}");
+            let mut client = cluster.client(&user);
+            let (stop, placed): (_, Arc<Mutex<Placed>>) = (Arc::clone(&stop), Arc::clone(&placed));
+            std::thread::spawn(move || {
+                let mut last = Instant::now();
+                for count in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let key = count.to_string();
+                    let answer = client.place(&key, Some(1));
+                    assert!(matches!(answer.status, 200..=202), "{}", answer.text);
+                    let id = answer.body["orderId"].as_str().expect("an id").to_owned();
+                    let mut placed = placed.lock().expect("nobody panicked");
+                    placed.orders.entry((user.clone(), key)).or_default().insert(id);
+                    let pause = placed.longest_pauses.entry(user.clone()).or_default();
+                    *pause = last.elapsed().max(*pause);
+                    last = Instant::now();
+                }
+            })
+        });
+        let placing = placing.collect();
+        Self { stop, placing, placed }
+    }
+
+    /// Waits until each user has had some more orders acknowledged.
+    pub(crate) fn await_progress(&self) {
+        let counts = || {
+            let placed = self.placed.lock().expect("nobody panicked");
+            let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+            for (user, _) in placed.orders.keys() {
+                *counts.entry(user.clone()).or_default() += 1;
+            }
+            counts
+        };
+        let before = counts();
+        api::until("every user to trade", || {
+            let now = counts();
+            let has_more =
+                |user: &String| now.get(user) >= before.get(user).map(|n| n + 3).as_ref();
+            (now.len() == self.placing.len() && now.keys().all(has_more)).then_some(())
+        });
+    }
+
+    /// Ends them. What was acknowledged to them.
+    pub(crate) fn end(self) -> Placed {
+        self.stop.store(true, Ordering::Relaxed);
+        for placing in self.placing {
+            placing.join().expect("a trader ends");
+        }
+        std::mem::take(&mut *self.placed.lock().expect("nobody panicked"))
+    }
+}
+
+impl Placed {
+    /// Checks that every acknowledged order is there, once here and once at the exchange, and that the
+    /// exchange has none that is unknown here.
+    pub(crate) fn check(&self, cluster: &Cluster) {
+        let at_exchange = cluster.orders_at_exchange();
+        let mut known = BTreeSet::new();
+        let users: BTreeSet<&String> = self.orders.keys().map(|(user, _)| user).collect();
+        for user in users {
+            let mut client = cluster.client(user);
+            let orders = api::until("the orders to be settled", || {
+                let orders = client.all_orders();
+                orders.iter().all(|order| order["status"] != "pending").then_some(orders)
+            });
+            let ids: BTreeMap<&str, &Value> = orders
+                .iter()
+                .map(|order| (order["orderId"].as_str().expect("an id"), order))
+                .collect();
+            assert_eq!(ids.len(), orders.len(), "an order is listed twice");
+            known.extend(ids.keys().map(|id| (*id).to_owned()));
+            for ((of, key), acknowledged) in &self.orders {
+                if of != user {
+                    continue;
+                }
+                assert_eq!(acknowledged.len(), 1, "key {key} of {user} names {acknowledged:?}");
+                for id in acknowledged {
+                    assert!(ids.contains_key(id.as_str()), "{id} of {user} is lost");
+                }
+            }
+            for (id, order) in ids {
+                let is_there = at_exchange.contains_key(id);
+                assert!(is_there || order["status"] == "failed", "the exchange lacks {order}");
+            }
+        }
+        for (id, count) in &at_exchange {
+            assert_eq!(*count, 1, "the exchange has {id} several times");
+            assert!(known.contains(id), "the exchange has {id}, which nobody knows here");
+        }
+    }
+}
