@@ -62,6 +62,7 @@
 //! | `index` | its own loop | the embedded store, which follows the log; cuts the log | progress of the log |
 //! | `index-read-N` | its own loop | reads the store for threads that must not wait | a bounded channel |
 //! | `projection-N` | tokio | one Postgres server, which follows the log | progress of the log |
+//! | `postgres-read` | tokio | reads of orders in Postgres, for a member of a cluster | a bounded channel |
 //! | `bridge` | tokio | the connection to Redis, with `--redis` | ring, last-value table |
 //! | `node` | tokio | this node's lease in Postgres | time |
 //! | `offline` | its own loop | the socket that shows a running server's orders to `longbow verify` | that socket |

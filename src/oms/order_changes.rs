@@ -4,16 +4,27 @@
 //! Memory has every change after some position of the log, the store every change up to another
 //! position. The two overlap, unless a user changes more than memory keeps before the store has
 //! followed: then the reader waits for the changes in between; they are never left out.
+//!
+//! Where the store is Postgres it has no single changes, only orders. What memory lacks is then a
+//! *listing*: each order that has changed since the time of the cursor, once, in its present version.
+//! A time is known in every log, so a listing also resumes a stream that began on another node.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::reads::{OrderReads, StoreUnavailable};
+use super::order_store::{OrderStore, PostgresStore, StoreUnavailable, ask_index};
+use super::reads::OrderReads;
 use super::views::UserView;
+use crate::index::Index;
 use crate::order::Order;
-use crate::types::UserId;
+use crate::stream::{LogMark, OrderCursor, OrderListing};
+use crate::types::{OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
+
+/// How far the clocks of two nodes may be apart: what changed so long before a cursor of another
+/// node is listed again.
+const CLOCK_TOLERANCE_MICROS: u64 = 5_000_000;
 
 /// The changes of a user after a cursor.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +48,17 @@ pub struct Changes {
     pub has_more: bool,
 }
 
+/// A part of a listing.
+#[derive(Debug)]
+pub(super) struct Listed {
+    /// Orders in their present version.
+    pub(super) orders: Vec<Arc<Order>>,
+    /// Where to continue with the listing; `None` after the last order.
+    pub(super) next: Option<OrderId>,
+    /// The position in the log of which the orders are.
+    pub(super) mark: LogMark,
+}
+
 /// A cursor as clients store it: a position in one particular log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeId {
@@ -44,16 +66,24 @@ pub struct ChangeId {
     pub log: LogId,
     /// The last record of it that the client has seen.
     pub lsn: Lsn,
+    /// Its time, with which a stream resumes on another node.
+    pub at: Option<TimestampMicros>,
 }
 
 /// A text that is not a [`ChangeId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a change id is the log's id in hex, a dot and the record number")]
+#[error(
+    "a change id is the log's id in hex, a dot and the record number, and perhaps another dot and a time in microseconds"
+)]
 pub struct NoChangeId;
 
 impl fmt::Display for ChangeId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}.{}", self.log, self.lsn.0)
+        write!(formatter, "{}.{}", self.log, self.lsn.0)?;
+        match self.at {
+            Some(at) => write!(formatter, ".{}", at.micros()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -62,10 +92,15 @@ impl FromStr for ChangeId {
 
     /// Parses exactly what [`Display`](fmt::Display) prints.
     fn from_str(text: &str) -> Result<Self, NoChangeId> {
-        let (log, lsn) = text.split_once('.').ok_or(NoChangeId)?;
+        let (log, place) = text.split_once('.').ok_or(NoChangeId)?;
+        let (lsn, at) = match place.split_once('.') {
+            Some((lsn, at)) => (lsn, Some(at)),
+            None => (place, None),
+        };
         let log = u64::from_str_radix(log, 16).map(LogId).map_err(|_| NoChangeId)?;
         let lsn = lsn.parse().map(Lsn).map_err(|_| NoChangeId)?;
-        let id = Self { log, lsn };
+        let at = at.map(str::parse).transpose().map_err(|_| NoChangeId)?;
+        let id = Self { log, lsn, at: at.map(TimestampMicros::new) };
         if id.to_string() == text { Ok(id) } else { Err(NoChangeId) }
     }
 }
@@ -81,7 +116,38 @@ impl OrderChanges {
 
     /// The log that cursors refer to; `None` before there is one.
     pub fn log_id(&self) -> Option<LogId> {
-        self.0.index().log_id()
+        self.0.store().log_id()
+    }
+
+    /// Where a stream resumes after this change. `None` if it must start over from the open orders.
+    pub fn resume(&self, id: ChangeId) -> Option<OrderCursor> {
+        let ChangeId { log, lsn, at } = id;
+        let mark = LogMark { lsn, at };
+        if Some(log) == self.log_id() {
+            return Some(OrderCursor::Position(mark));
+        }
+        match self.0.store() {
+            OrderStore::Local(_) => None,
+            OrderStore::Postgres(_) => Some(OrderCursor::Listing(Box::new(OrderListing {
+                from: (log, mark),
+                since: TimestampMicros::new(at?.micros().saturating_sub(CLOCK_TOLERANCE_MICROS)),
+                after: None,
+                began_at: None,
+            }))),
+        }
+    }
+
+    pub(super) fn store(&self) -> &OrderStore {
+        self.0.store()
+    }
+
+    /// A time before which no change is that [`view`](Self::view) and [`now`](Self::now) do not show
+    /// when they are called next. `None` if nobody needs one.
+    pub(super) fn time(&self) -> Option<TimestampMicros> {
+        match self.0.store() {
+            OrderStore::Local(_) => None,
+            OrderStore::Postgres(_) => self.0.views().shown_at(),
+        }
     }
 
     /// A user's open orders, oldest first, and the cursor after everything that they contain.
@@ -135,7 +201,8 @@ impl OrderChanges {
     }
 
     /// A user's changes after `after`: at most `limit`, and at least one if there is any. May wait
-    /// for the store to be read, or to follow the log to what memory has forgotten.
+    /// for the store to be read, or to follow the log to what memory has forgotten. Lost, if the
+    /// store is Postgres, which has no single changes.
     ///
     /// # Errors
     /// The store cannot be read. The request may be repeated.
@@ -146,12 +213,16 @@ impl OrderChanges {
         limit: usize,
     ) -> Result<ChangesSince, StoreUnavailable> {
         let limit = limit.max(1);
+        let OrderStore::Local(readers) = self.0.store() else {
+            return Ok(self.now(user, after, limit).unwrap_or(ChangesSince::Lost));
+        };
         loop {
             if let Some(known) = self.now(user, after, limit) {
                 return Ok(known);
             }
             let owner = user.clone();
-            let stored = self.0.ask_store(move |index| index.changes(&owner, after, limit)).await?;
+            let read = move |index: &Index| index.changes(&owner, after, limit);
+            let stored = ask_index(readers, read).await?;
             if after.0.saturating_add(1) < stored.kept_from.0 {
                 return Ok(ChangesSince::Lost);
             }
@@ -173,12 +244,35 @@ impl OrderChanges {
                     return Ok(ChangesSince::Known(next));
                 }
                 None => {
-                    let moved = self.0.index().beyond(reached).await;
+                    let moved = readers.index().beyond(reached).await;
                     moved.map_err(|_too_many| StoreUnavailable)?;
                     after = reached;
                 }
             }
         }
+    }
+
+    /// The next part of a listing, of at most `limit` orders.
+    ///
+    /// # Errors
+    /// Postgres cannot be read. The request may be repeated.
+    pub(super) async fn list(
+        &self,
+        store: &PostgresStore,
+        (user, listing): (&UserId, &OrderListing),
+        limit: usize,
+    ) -> Result<Listed, StoreUnavailable> {
+        // All changes up to here are in what is read next, and all later ones have this time or a
+        // later one.
+        let at = self.time();
+        let (_, shown) = self.view(user);
+        let shown = shown.min(store.committed());
+        let OrderListing { since, after, .. } = *listing;
+        let stored = store.changed_since(user, since, after, limit).await?;
+        // The tables are no further than their position.
+        let lsn = stored.as_of.max(shown);
+        let found = self.0.once_shown(stored).await?;
+        Ok(Listed { orders: found.orders, next: found.next, mark: LogMark { lsn, at } })
     }
 }
 

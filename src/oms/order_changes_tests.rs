@@ -390,11 +390,16 @@ fn a_cursor_beyond_the_log_is_lost() {
 }
 
 #[test]
-fn change_ids_print_log_and_record() {
-    let id = ChangeId { log: LogId(0xabc), lsn: Lsn(184_467) };
-    assert_eq!(id.to_string(), "0000000000000abc.184467");
-    assert_eq!("0000000000000abc.184467".parse(), Ok(id));
+fn change_ids_print_log_record_and_perhaps_a_time() {
+    let id = ChangeId { log: LogId(0xabc), lsn: Lsn(184_467), at: None };
+    let timed = ChangeId { at: Some(TimestampMicros::new(1_732)), ..id };
+    for (id, text) in [(id, "0000000000000abc.184467"), (timed, "0000000000000abc.184467.1732")] {
+        assert_eq!(id.to_string(), text);
+        assert_eq!(text.parse(), Ok(id));
+    }
     let wrong = ["", ".", "7-184467", "abc.1", "0000000000000abc.+1", "0000000000000abc.01"];
+    let late = ["0000000000000abc.1.", "0000000000000abc.1.02", "0000000000000abc.1.2.3"];
+    let wrong = wrong.into_iter().chain(late);
     for text in wrong {
         assert_eq!(text.parse::<ChangeId>(), Err(NoChangeId), "{text}");
     }

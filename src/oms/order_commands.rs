@@ -91,6 +91,7 @@ pub fn order_commands(
     let (operator_sender, operators) = mailbox(MASS_CANCEL_QUEUE_CAPACITY);
     let (partition_sender, partitions) = mailbox(PARTITION_QUEUE_CAPACITY);
     let exchange_reachability = SharedState::default();
+    views.note_time(clock.now());
     let commands = OrderCommands {
         creates: create_sender,
         cancels: cancel_sender,

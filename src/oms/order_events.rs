@@ -1,17 +1,15 @@
 //! Encodes changes of orders as events of a shard's streams.
 
-use std::sync::Arc;
-
 use super::order_changes::{ChangeId, Changes, ChangesSince, OrderChanges};
+use super::order_store::{OrderStore, PostgresStore, StoreUnavailable};
 use super::order_watch::OrderWatch;
-use super::reads::StoreUnavailable;
 use crate::order::Order;
 use crate::stream::{
-    ChangedUsers, EventSink, OpenOrders, OrderSource, StoreQuery, StoreReply, StoredEvents,
-    WrittenChanges,
+    ChangedUsers, EventSink, LogMark, OpenOrders, OrderCursor, OrderListing, OrderSource,
+    StoreQuery, StoreReply, StoredEvents, WrittenChanges,
 };
-use crate::types::{OrderId, UserId};
-use crate::wal::{LogId, Lsn};
+use crate::types::{OrderId, TimestampMicros, UserId};
+use crate::wal::LogId;
 
 /// Changes encoded at once: more than one send takes.
 const CHANGES_AT_ONCE: usize = 64;
@@ -51,94 +49,195 @@ impl OrderSource for OrderEventFeed {
 
     fn write_open(&self, user: &UserId, after: Option<OrderId>, to: EventSink<'_>) -> OpenOrders {
         use std::ops::Bound::{Excluded, Unbounded};
-        let (view, cursor) = self.changes.view(user);
+        let at = self.changes.time();
+        let (view, lsn) = self.changes.view(user);
+        let cursor = OrderCursor::Position(LogMark { lsn, at });
         let begin = to.out.len();
         let mut last = None;
         let behind = (after.map_or(Unbounded, Excluded), Unbounded);
         let open = view.orders.range(behind).map(|(_, order)| order);
         for order in open.filter(|order| order.is_open()) {
             if to.out.len() - begin >= to.most_bytes {
-                return OpenOrders { next: last, cursor: cursor.0 };
+                return OpenOrders { next: last, cursor };
             }
-            to.out.extend_from_slice(b"event: order\n");
-            write_data(to.out, order);
+            write_without_id(to.out, order);
             last = Some(order.order_id);
         }
-        OpenOrders { next: None, cursor: cursor.0 }
+        OpenOrders { next: None, cursor }
     }
 
-    fn write_changes(&self, user: &UserId, after: u64, to: EventSink<'_>) -> WrittenChanges {
-        match self.changes.now(user, Lsn(after), CHANGES_AT_ONCE) {
+    fn write_changes(
+        &self,
+        user: &UserId,
+        after: &OrderCursor,
+        to: EventSink<'_>,
+    ) -> WrittenChanges {
+        let OrderCursor::Position(after) = *after else { return WrittenChanges::Stored };
+        let at = self.changes.time();
+        match self.changes.now(user, after.lsn, CHANGES_AT_ONCE) {
             None => WrittenChanges::Stored,
             Some(ChangesSince::Lost) => WrittenChanges::Lost,
             Some(ChangesSince::Known(known)) => {
-                let (cursor, has_more) = self.changes.write(&known, Lsn(after), to);
-                WrittenChanges::UpTo { cursor: cursor.0, has_more }
+                let (mark, has_more) = self.changes.write(&known, (after, at), to);
+                WrittenChanges::UpTo { cursor: OrderCursor::Position(mark), has_more }
             }
         }
     }
 
-    fn write_cursor(&self, cursor: u64, out: &mut Vec<u8>) {
-        self.changes.write_id(Lsn(cursor), out);
+    fn write_cursor(&self, cursor: &OrderCursor, out: &mut Vec<u8>) {
+        match cursor {
+            OrderCursor::Position(mark) => self.changes.write_id(*mark, out),
+            OrderCursor::Listing(listing) => {
+                let (log, LogMark { lsn, at }) = listing.from;
+                out.extend_from_slice(ChangeId { log, lsn, at }.to_string().as_bytes());
+            }
+        }
     }
 }
 
 impl OrderChanges {
     /// Answers a stream's query to the store.
     pub async fn answer(&self, query: &StoreQuery) -> StoreReply {
-        let after = Lsn(query.after);
-        match self.since(&query.user, after, CHANGES_AT_ONCE).await {
-            Err(StoreUnavailable) => StoreReply::Unavailable,
-            Ok(ChangesSince::Lost) => StoreReply::Lost,
-            Ok(ChangesSince::Known(known)) => {
-                let mut bytes = Vec::new();
-                let to = EventSink {
-                    out: &mut bytes,
-                    most_bytes: MOST_STORED_BYTES,
-                    id_prefix: &query.id_prefix,
-                };
-                let (cursor, has_more) = self.write(&known, after, to);
-                StoreReply::Events(StoredEvents { bytes, cursor: cursor.0, has_more })
+        let answer = match (self.store(), &query.after) {
+            (OrderStore::Local(_), OrderCursor::Position(after)) => self.each(query, *after).await,
+            (OrderStore::Postgres(store), OrderCursor::Position(after)) => match after.at {
+                Some(since) => {
+                    let from = (self.own_log(), *after);
+                    let listing = OrderListing { from, since, after: None, began_at: None };
+                    self.listing(store, query, &listing).await
+                }
+                None => Ok(StoreReply::Lost),
+            },
+            (OrderStore::Postgres(store), OrderCursor::Listing(listing)) => {
+                self.listing(store, query, listing).await
             }
-        }
+            (OrderStore::Local(_), OrderCursor::Listing(_)) => Ok(StoreReply::Lost),
+        };
+        answer.unwrap_or(StoreReply::Unavailable)
     }
 
-    /// Appends changes after a cursor until the sink is full. Returns the next cursor, and whether
-    /// there is more.
-    fn write(&self, known: &Changes, after: Lsn, to: EventSink<'_>) -> (Lsn, bool) {
+    /// Each change after a position.
+    async fn each(
+        &self,
+        query: &StoreQuery,
+        after: LogMark,
+    ) -> Result<StoreReply, StoreUnavailable> {
+        let known = match self.since(&query.user, after.lsn, CHANGES_AT_ONCE).await? {
+            ChangesSince::Lost => return Ok(StoreReply::Lost),
+            ChangesSince::Known(known) => known,
+        };
+        let mut bytes = Vec::new();
+        let to = stored_sink(&mut bytes, query);
+        let (mark, has_more) = self.write(&known, (after, None), to);
+        let cursor = OrderCursor::Position(mark);
+        Ok(StoreReply::Events(StoredEvents { bytes, cursor, has_more }))
+    }
+
+    /// The next part of a listing. Its events carry no ids, so that a client that leaves meanwhile
+    /// resumes from where it did before; the last one has the id of the position that follows.
+    ///
+    /// The parts of a listing are of several moments, so after more than one what has changed since
+    /// the first is listed again, until a listing is of one moment: changes in memory continue from
+    /// there, and no version goes back.
+    async fn listing(
+        &self,
+        store: &PostgresStore,
+        query: &StoreQuery,
+        listing: &OrderListing,
+    ) -> Result<StoreReply, StoreUnavailable> {
+        let listed = self.list(store, (&query.user, listing), CHANGES_AT_ONCE).await?;
+        let began_at = listing.began_at.or(listed.mark.at);
+        let Some(began_at) = began_at else { return Ok(StoreReply::Lost) };
+        let mut bytes = Vec::new();
+        let to = stored_sink(&mut bytes, query);
+        let (mut next, mut orders) = (listed.next, listed.orders.iter().peekable());
+        let is_whole = listing.after.is_none() && next.is_none();
+        while let Some(order) = orders.next() {
+            let is_last = orders.peek().is_none();
+            if is_last && is_whole {
+                self.write_with_id(order, listed.mark, to.id_prefix, to.out);
+            } else {
+                write_without_id(to.out, order);
+            }
+            if to.out.len() >= to.most_bytes && !is_last {
+                next = Some(order.order_id);
+                break;
+            }
+        }
+        let more = |since, after, began_at| {
+            let from = listing.from;
+            OrderCursor::Listing(Box::new(OrderListing { from, since, after, began_at }))
+        };
+        let cursor = match next {
+            Some(next) => more(listing.since, Some(next), Some(began_at)),
+            None if is_whole => OrderCursor::Position(listed.mark),
+            None => more(began_at, None, None),
+        };
+        Ok(StoreReply::Events(StoredEvents { bytes, cursor, has_more: true }))
+    }
+
+    /// Appends changes after a position until the sink is full. Returns the next position, and whether
+    /// there is more. No later change is before the time `at`.
+    fn write(
+        &self,
+        known: &Changes,
+        (after, at): (LogMark, Option<TimestampMicros>),
+        to: EventSink<'_>,
+    ) -> (LogMark, bool) {
         let begin = to.out.len();
         let mut written = after;
         for (lsn, order) in &known.changes {
             if to.out.len() - begin >= to.most_bytes {
                 return (written, true);
             }
-            to.out.extend_from_slice(b"event: order\nid: ");
-            to.out.extend_from_slice(to.id_prefix);
-            self.write_id(*lsn, to.out);
-            to.out.push(b'\n');
-            write_data(to.out, order);
-            written = *lsn;
+            written = LogMark { lsn: *lsn, at: at.map(|_| order.updated_at) };
+            self.write_with_id(order, written, to.id_prefix, to.out);
         }
-        (known.complete_to, known.has_more)
+        let at = if known.has_more { written.at } else { at };
+        (LogMark { lsn: known.complete_to, at }, known.has_more)
     }
 
-    fn write_id(&self, lsn: Lsn, out: &mut Vec<u8>) {
+    fn write_with_id(&self, order: &Order, mark: LogMark, id_prefix: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(b"event: order\nid: ");
+        out.extend_from_slice(id_prefix);
+        self.write_id(mark, out);
+        out.push(b'\n');
+        write_data(out, order);
+    }
+
+    fn write_id(&self, LogMark { lsn, at }: LogMark, out: &mut Vec<u8>) {
+        let id = ChangeId { log: self.own_log(), lsn, at };
+        out.extend_from_slice(id.to_string().as_bytes());
+    }
+
+    fn own_log(&self) -> LogId {
         // Streams begin only after there is a log.
-        let log = self.log_id().unwrap_or(LogId(0));
-        out.extend_from_slice(ChangeId { log, lsn }.to_string().as_bytes());
+        self.log_id().unwrap_or(LogId(0))
     }
 }
 
+/// Room for events that then wait for the client.
+fn stored_sink<'a>(out: &'a mut Vec<u8>, query: &'a StoreQuery) -> EventSink<'a> {
+    EventSink { out, most_bytes: MOST_STORED_BYTES, id_prefix: &query.id_prefix }
+}
+
+fn write_without_id(out: &mut Vec<u8>, order: &Order) {
+    out.extend_from_slice(b"event: order\n");
+    write_data(out, order);
+}
+
 /// The order as event data. Its JSON contains no line ends.
-fn write_data(out: &mut Vec<u8>, order: &Arc<Order>) {
+fn write_data(out: &mut Vec<u8>, order: &Order) {
     out.extend_from_slice(b"data: ");
-    let written = serde_json::to_writer(&mut *out, &**order);
+    let written = serde_json::to_writer(&mut *out, order);
     debug_assert!(written.is_ok(), "every order can be serialized");
     out.extend_from_slice(b"\n\n");
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::index::{Index, IndexAges, IndexReaders, IndexWriter};
     use crate::market::ShardWatch;
@@ -148,6 +247,11 @@ mod tests {
     use crate::order::{Created, TrackedOrder};
     use crate::testing::MemoryStore;
     use crate::types::*;
+    use crate::wal::Lsn;
+
+    fn at(lsn: u64) -> OrderCursor {
+        OrderCursor::at(Lsn(lsn))
+    }
 
     fn order(number: u64) -> Arc<Order> {
         let user = UserId::new("alice").unwrap();
@@ -189,8 +293,8 @@ mod tests {
         let (feed, ..) = feed(2);
         let alice = UserId::new("alice").unwrap();
         let mut out = Vec::new();
-        let written = feed.write_changes(&alice, 10, sink(&mut out, 10_000));
-        assert_eq!(written, WrittenChanges::UpTo { cursor: 25, has_more: false });
+        let written = feed.write_changes(&alice, &at(10), sink(&mut out, 10_000));
+        assert_eq!(written, WrittenChanges::UpTo { cursor: at(25), has_more: false });
         let json = serde_json::to_string(&*order(2)).unwrap();
         let expected = format!("event: order\nid: 7-1/0000000000000abc.20\ndata: {json}\n\n");
         assert_eq!(String::from_utf8(out).unwrap(), expected);
@@ -200,10 +304,10 @@ mod tests {
     fn a_full_sink_gets_the_rest_later() {
         let (feed, ..) = feed(3);
         let alice = UserId::new("alice").unwrap();
-        let (mut parts, mut after) = (Vec::new(), 0);
+        let (mut parts, mut after) = (Vec::new(), at(0));
         loop {
             let WrittenChanges::UpTo { cursor, has_more } =
-                feed.write_changes(&alice, after, sink(&mut parts, 1))
+                feed.write_changes(&alice, &after, sink(&mut parts, 1))
             else {
                 panic!("memory has them")
             };
@@ -213,13 +317,13 @@ mod tests {
             }
         }
         let mut whole = Vec::new();
-        feed.write_changes(&alice, 0, sink(&mut whole, 10_000));
+        feed.write_changes(&alice, &at(0), sink(&mut whole, 10_000));
         assert_eq!(String::from_utf8(parts), String::from_utf8(whole));
         let mut open = Vec::new();
         let first = feed.write_open(&alice, None, sink(&mut open, 1));
-        assert_eq!(first, OpenOrders { next: Some(order(1).order_id), cursor: 35 });
+        assert_eq!(first, OpenOrders { next: Some(order(1).order_id), cursor: at(35) });
         let rest = feed.write_open(&alice, first.next, sink(&mut open, 10_000));
-        assert_eq!(rest, OpenOrders { next: None, cursor: 35 });
+        assert_eq!(rest, OpenOrders { next: None, cursor: at(35) });
         let open = String::from_utf8(open).unwrap();
         assert_eq!(open.matches("event: order\ndata: {").count(), 3);
     }
@@ -234,11 +338,11 @@ mod tests {
         assert!(feed.has_changed());
         assert_eq!(feed.next_changed(), Some(ChangedUsers::One(alice.clone())));
         let mut out = Vec::new();
-        assert_eq!(feed.write_changes(&alice, 21, sink(&mut out, 9)), WrittenChanges::Lost);
+        assert_eq!(feed.write_changes(&alice, &at(21), sink(&mut out, 9)), WrittenChanges::Lost);
         views.forget_changes(&alice, Lsn(10));
-        assert_eq!(feed.write_changes(&alice, 5, sink(&mut out, 9)), WrittenChanges::Stored);
+        assert_eq!(feed.write_changes(&alice, &at(5), sink(&mut out, 9)), WrittenChanges::Stored);
         assert!(out.is_empty());
-        feed.write_cursor(20, &mut out);
+        feed.write_cursor(&at(20), &mut out);
         assert_eq!(out, b"0000000000000abc.20");
     }
 }

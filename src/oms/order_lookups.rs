@@ -5,8 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::answers::{Answer, OrderLookup, SessionQueues};
+use super::order_store::{OrderStore, PostgresStore};
 use crate::index::{Index, IndexError, IndexReaders};
 use crate::order::TrackedOrder;
+use crate::projection::{PostgresRead, PostgresReadError};
 use crate::runtime::sleep;
 
 /// Pause before a busy or failed store is asked again.
@@ -15,7 +17,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Looks up orders that are not in memory, one after the other, because the exchange reports on
 /// them or is to be queried about them. The feed position waits for lookups that belong to a gap,
 /// so an order that the store has but cannot read is reported as missing.
-pub(super) async fn run_order_lookups(store: IndexReaders, queues: Rc<SessionQueues>) {
+pub(super) async fn run_order_lookups(store: OrderStore, queues: Rc<SessionQueues>) {
     loop {
         poll_fn(|context| queues.lookups.poll_some(context)).await;
         let Some(id) = queues.lookups.pop() else { continue };
@@ -30,9 +32,35 @@ pub(super) async fn run_order_lookups(store: IndexReaders, queues: Rc<SessionQue
 }
 
 /// `None` when the store cannot answer yet.
-async fn look_up(store: &IndexReaders, lookup: &OrderLookup) -> Option<Option<TrackedOrder>> {
+async fn look_up(store: &OrderStore, lookup: &OrderLookup) -> Option<Option<TrackedOrder>> {
+    match store {
+        OrderStore::Local(readers) => look_up_locally(readers, lookup).await,
+        OrderStore::Postgres(postgres) => look_up_in_postgres(postgres, lookup).await,
+    }
+}
+
+async fn look_up_in_postgres(
+    store: &PostgresStore,
+    lookup: &OrderLookup,
+) -> Option<Option<TrackedOrder>> {
+    let answer = match lookup {
+        OrderLookup::ByExternalId(id) => store.reads().by_external_id(id).await,
+        OrderLookup::ByOrderId(order_id) => store.reads().by_order_id(*order_id).await,
+    };
+    match answer {
+        // An order of another node's user is not known here.
+        Ok(PostgresRead { position, found }) => Some(found.filter(|_| store.is_own(position))),
+        Err(PostgresReadError::Unreadable(_)) => Some(None),
+        Err(PostgresReadError::Busy | PostgresReadError::Unavailable) => None,
+    }
+}
+
+async fn look_up_locally(
+    readers: &IndexReaders,
+    lookup: &OrderLookup,
+) -> Option<Option<TrackedOrder>> {
     let cloned = lookup.clone();
-    let answer = store.ask(move |index| look_up_in(index, &cloned)).ok()?;
+    let answer = readers.ask(move |index| look_up_in(index, &cloned)).ok()?;
     match answer.await.ok()? {
         Ok(order) => Some(order),
         Err(error) => {

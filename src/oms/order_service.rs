@@ -6,9 +6,9 @@ use std::time::Instant;
 use super::limits::MAX_UNSTORED_EVENTS;
 use super::order_changes::OrderChanges;
 use super::order_commands::OrderCommands;
-use super::reads::{OrderPage, OrderReads, PageRequest, StoreUnavailable};
+use super::order_store::{OrderStore, StoreUnavailable};
+use super::reads::{OrderPage, OrderReads, PageRequest};
 use crate::engine::{CancelReply, CreateOrder, CreateReply, cancel_answer};
-use crate::index::IndexReaders;
 use crate::order::Order;
 use crate::types::{OrderId, UserId};
 use crate::wal::Lsn;
@@ -25,7 +25,7 @@ pub struct OrderService {
 impl OrderService {
     /// A service in front of the orders thread that takes these commands, and of the store that
     /// follows its log.
-    pub fn new(commands: OrderCommands, store: IndexReaders) -> Self {
+    pub fn new(commands: OrderCommands, store: impl Into<OrderStore>) -> Self {
         let reads = OrderReads::new(commands.views().clone(), store);
         let changes = OrderChanges::new(reads.clone());
         Self { commands, reads, changes }
@@ -131,7 +131,7 @@ impl OrderService {
     /// What is wrong with the store, if anything: it no longer follows the log, or lags so far
     /// behind `committed` that new orders are refused.
     pub fn store_trouble(&self, committed: Lsn) -> Option<String> {
-        let index = self.reads.index();
+        let index = self.reads.store().index();
         let unstored = committed.0.saturating_sub(index.durable_position().0);
         index.trouble().or_else(|| {
             (unstored >= MAX_UNSTORED_EVENTS).then(|| {

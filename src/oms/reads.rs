@@ -2,12 +2,22 @@
 //! in the store, or both: the orders thread forgets an order only once the store has its last
 //! state. So reads check memory first and the store second: an order that is forgotten in between
 //! is in both.
+//!
+//! This holds for Postgres as for the index, where replies wait for Postgres: memory shows only what
+//! Postgres has, and forgets nothing before. But Postgres has a change some time before memory shows
+//! it, and who saw it there could then see an older version in memory. So the position of the tables
+//! is read together with the orders, and the answer waits until memory shows as much: then every
+//! version in it is one that memory shows, or showed before it forgot the order. What happened before
+//! this node became the user's owner is below any such position: its open orders were taken into
+//! memory, and the others had ended.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::order_store::{OrderStore, StoreUnavailable, Stored, StoredKey, StoredList};
 use super::views::{CommittedViews, UserView};
-use crate::index::{Index, IndexError, IndexReaders};
 use crate::order::{Order, Status};
+use crate::runtime::timeout;
 use crate::types::{ClientOrderId, OrderId, Symbol, UserId};
 use crate::wal::Lsn;
 
@@ -15,14 +25,9 @@ use crate::wal::Lsn;
 /// cursor continues from there. An empty page continues, one chunk of the store at a time, with
 /// other reads in between.
 const ENOUGH_SCANNED: usize = 20_000;
-/// Ended orders read from the store at a time, as a filter may skip most of them.
-const STORE_CHUNK: usize = 1_000;
-
-/// The store cannot answer: it is busy, it has failed, or Postgres is awaited and does not have all
-/// that the start recovered. Passes, or shows in readiness.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("Stored orders cannot be read right now")]
-pub struct StoreUnavailable;
+/// Longest wait for memory to show what Postgres has: as long as for an answer of Postgres. It takes
+/// a moment, unless the answer to a commit was lost.
+const SHOWN_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Selects a page of a user's orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +46,10 @@ impl PageRequest {
     /// Whether the request is for open orders alone, all of which are in memory.
     fn is_of_open_orders(&self) -> bool {
         self.status.is_some_and(|status| !status.is_terminal())
+    }
+
+    fn skips_some(&self) -> bool {
+        self.status.is_some() || self.symbol.is_some()
     }
 
     fn wants(&self, order: &Order) -> bool {
@@ -72,33 +81,30 @@ pub(super) struct KeyCheck {
 #[derive(Debug, Clone)]
 pub(super) struct OrderReads {
     views: CommittedViews,
-    store: IndexReaders,
+    store: OrderStore,
 }
 
 impl OrderReads {
-    pub(super) fn new(views: CommittedViews, store: IndexReaders) -> Self {
-        Self { views, store }
+    pub(super) fn new(views: CommittedViews, store: impl Into<OrderStore>) -> Self {
+        Self { views, store: store.into() }
     }
 
     pub(super) fn views(&self) -> &CommittedViews {
         &self.views
     }
 
-    pub(super) fn index(&self) -> &Index {
-        self.store.index()
+    pub(super) fn store(&self) -> &OrderStore {
+        &self.store
     }
 
-    pub(super) async fn ask_store<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&Index) -> Result<T, IndexError> + Send + 'static,
-    ) -> Result<T, StoreUnavailable> {
-        let answer = self.store.ask(job).map_err(|_busy| StoreUnavailable)?;
-        match answer.await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(unreadable(&error)),
-            // The process is ending.
-            Err(_gone) => Err(StoreUnavailable),
+    /// Waits until memory shows what was read.
+    pub(super) async fn once_shown<T>(&self, stored: Stored<T>) -> Result<T, StoreUnavailable> {
+        let Stored { found, as_of } = stored;
+        if self.views.shown() < as_of {
+            let shown = timeout(SHOWN_DEADLINE, self.views.shows(as_of)).await;
+            shown.and_then(Result::ok).ok_or(StoreUnavailable)?;
         }
+        Ok(found)
     }
 
     /// Whether orders may be read.
@@ -123,27 +129,20 @@ impl OrderReads {
         if let Some(order) = self.in_memory(user, order_id) {
             return Ok(Some(order));
         }
-        let user = user.clone();
-        let found = self.ask_store(move |index| index.order(&user, order_id)).await?;
-        Ok(found.map(|tracked| Arc::clone(tracked.order())))
+        self.once_shown(self.store.order(user, order_id).await?).await
     }
 
     /// The order that a user's idempotency key names.
-    ///
-    /// The key is looked up on the calling thread, not on a reader's: nearly every key is new, and
-    /// the store's filters, which are in memory, reject a new one without reading the disk.
     pub(super) async fn by_key(
         &self,
         user: &UserId,
         key: &ClientOrderId,
     ) -> Result<KeyCheck, StoreUnavailable> {
         self.check_readable()?;
-        let index = self.store.index();
-        let position = index.position();
-        let order = match index.by_key(user, key) {
-            Ok(None) => None,
-            Ok(Some(order_id)) => self.order(user, order_id).await?,
-            Err(error) => return Err(unreadable(&error)),
+        let StoredKey { position, order_id } = self.store.by_key(user, key).await?;
+        let order = match order_id {
+            None => None,
+            Some(order_id) => self.order(user, order_id).await?,
         };
         Ok(KeyCheck { position, order })
     }
@@ -158,21 +157,16 @@ impl OrderReads {
         let mut page = OrderPage::default();
         let mut before = request.before;
         let mut scanned = 0;
-        // One more than fits tells whether there is another page.
-        let chunk = (request.limit + 1).max(STORE_CHUNK);
+        let chunk = self.store.chunk(request.limit, request.skips_some());
         loop {
-            let owner = user.clone();
-            let stored = if request.is_of_open_orders() {
-                Vec::new()
+            let StoredList { orders: stored, next: floor } = if request.is_of_open_orders() {
+                StoredList::default()
             } else {
-                self.ask_store(move |index| index.page(&owner, before, chunk)).await?
+                self.once_shown(self.store.ended(user, before, chunk).await?).await?
             };
             // A late fill or a bust may have reopened an order meanwhile, which removes it from the
             // ended orders of the store. It was back in memory before the store followed.
             let later_view = self.views.user(user).unwrap_or_default();
-            let store_has_more = stored.len() == chunk;
-            // Below the last order of a full chunk the store has more.
-            let floor = stored.last().filter(|_| store_has_more).map(|order| order.order_id);
             for order in merged([&view, &later_view], &stored, before, floor) {
                 let is_enough = scanned >= ENOUGH_SCANNED && !page.orders.is_empty();
                 if page.orders.len() == request.limit || is_enough {
@@ -185,16 +179,13 @@ impl OrderReads {
                     page.orders.push(Arc::clone(order));
                 }
             }
-            if !store_has_more {
+            // Below this order the store has more.
+            before = floor;
+            if floor.is_none() {
                 return Ok(page);
             }
         }
     }
-}
-
-fn unreadable(error: &IndexError) -> StoreUnavailable {
-    tracing::error!(%error, "the store of orders cannot be read");
-    StoreUnavailable
 }
 
 /// Merges the orders in memory, before and after the store was read, with those of the store:
@@ -235,7 +226,7 @@ fn newest<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::{IndexAges, IndexWriter};
+    use crate::index::{Index, IndexAges, IndexReaders, IndexWriter};
     use crate::order::{Created, TrackedOrder};
     use crate::testing::MemoryStore;
     use crate::types::{Side, TimeInForce, TimestampMicros, UserPartition};

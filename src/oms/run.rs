@@ -14,16 +14,16 @@ use super::metrics::OmsMetrics;
 use super::options::OmsOptions;
 use super::order_commands::CommandReceivers;
 use super::order_lookups::run_order_lookups;
+use super::order_store::OrderStore;
 use super::order_watch::OrderWatchers;
 use super::postgres_side::PostgresSide;
-use super::publisher::{ReaderSide, ReusedIds, ShownUpTo, StoredUpTo};
+use super::publisher::ReaderSide;
 use super::sessions::{run_cancels, run_lookups, run_probes, run_queries, run_submits};
 use super::slice::{self, Inputs, Refusal};
 use super::views::CommittedViews;
 use super::webhook::run_registration;
 use crate::engine::Engines;
 use crate::exchange::{ExchangeSession, OrderFeedMessage};
-use crate::index::IndexReaders;
 use crate::runtime::{Timer, sleep, spawn_local};
 use crate::shutdown::Shutdown;
 use crate::sync::Receiver;
@@ -43,7 +43,7 @@ pub struct OrdersThread {
     /// Is told which users' orders have changed.
     pub watchers: OrderWatchers,
     /// The store, which has the ended orders that are not in memory.
-    pub store: IndexReaders,
+    pub store: OrderStore,
     /// Postgres, if it follows the log.
     pub postgres: Option<PostgresSide>,
     /// The log.
@@ -102,12 +102,7 @@ pub async fn run(thread: OrdersThread) -> Result<(), OmsError> {
     let watching = watch_clocks(clock.clone(), exchange_clock, warning, metrics_of_clocks);
     sessions.push(spawn_local(watching));
 
-    let index = store.index().clone();
-    let stored: StoredUpTo = Box::new(move || index.durable_position());
-    let index = store.index().clone();
-    let shown: ShownUpTo = Box::new(move |position| index.memory_shows(position));
-    let index = store.index().clone();
-    let reused: ReusedIds = Box::new(move || index.take_reused_ids());
+    let (stored, shown, reused) = (store.stored_up_to(), store.shown_up_to(), store.reused_ids());
     sessions.push(spawn_local(run_order_lookups(store, Rc::clone(&queues))));
 
     let kill_switch = receivers.kill_switch.clone();

@@ -101,7 +101,7 @@ impl Node {
             engines: recovered.engines,
             views: recovered.views,
             watchers: OrderWatchers::default(),
-            store: store.clone(),
+            store: store.clone().into(),
             postgres,
             wal: appender,
             receivers,

@@ -9,12 +9,16 @@ use dashmap::DashMap;
 use imbl::OrdMap;
 
 use crate::order::Order;
-use crate::types::{OrderId, UserId};
+use crate::sync::{WaitError, Watermark};
+use crate::types::{OrderId, TimestampMicros, UserId};
 use crate::wal::Lsn;
 
 /// Shards of the table of views, each with its own lock and growing on its own: with twenty million
 /// users a shard has 20,000, which are moved within a few milliseconds.
 const SHARDS: usize = 1_024;
+
+/// Most reads of the store that wait for memory to show as much: more than are in flight.
+const MAX_WAITING_READS: usize = 65_536;
 
 /// Refused cancels remembered: more than are answered in a moment.
 const MAX_REFUSED_CANCELS: usize = 1_024;
@@ -28,7 +32,10 @@ pub struct CommittedViews(Arc<Views>);
 struct Views {
     users: DashMap<UserId, Arc<UserView>>,
     /// Readers of memory see everything in the log up to here.
-    shown: AtomicU64,
+    shown: Watermark,
+    /// The time of the newest change that readers may have seen, in microseconds; at least that of the
+    /// start. 0 if it is not known.
+    shown_at: AtomicU64,
     /// No change of a user without a view is newer than this.
     forgotten: AtomicU64,
     /// Whether reads are blocked.
@@ -63,7 +70,8 @@ impl CommittedViews {
     pub(super) fn since(last: Lsn) -> Self {
         Self(Arc::new(Views {
             users: DashMap::with_shard_amount(SHARDS),
-            shown: AtomicU64::new(last.0),
+            shown: Watermark::new(last.0, MAX_WAITING_READS),
+            shown_at: AtomicU64::new(0),
             forgotten: AtomicU64::new(last.0),
             are_hidden: AtomicBool::new(false),
             refused_cancels: Mutex::default(),
@@ -116,7 +124,30 @@ impl CommittedViews {
     /// Readers see everything in the log up to here. Loaded before a view, it is a lower bound of
     /// what the view contains.
     pub(super) fn shown(&self) -> Lsn {
-        Lsn(self.0.shown.load(Ordering::Acquire))
+        Lsn(self.0.shown.get())
+    }
+
+    /// Waits until readers see everything up to here.
+    ///
+    /// # Errors
+    /// [`WaitError::TooMany`].
+    pub(super) async fn shows(&self, upto: Lsn) -> Result<(), WaitError> {
+        match upto.0.checked_sub(1) {
+            Some(before) => self.0.shown.beyond(before).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// A time before which no later change is: every change of a view that is loaded after this call,
+    /// and is not in it, has this time or a later one. `None` if it is not known.
+    pub(super) fn shown_at(&self) -> Option<TimestampMicros> {
+        let micros = self.0.shown_at.load(Ordering::Acquire);
+        (micros > 0).then(|| TimestampMicros::new(micros))
+    }
+
+    /// All changes to come have this time or a later one.
+    pub(super) fn note_time(&self, at: TimestampMicros) {
+        self.0.shown_at.fetch_max(at.micros(), Ordering::Release);
     }
 
     /// No change of a user without a view is newer than this. Load it after the view was found
@@ -133,6 +164,7 @@ impl CommittedViews {
     /// Publishes a new version of an order, made by this record of the log, and keeps the user's
     /// newest `max_recent` changes. Only the orders thread publishes, in log order.
     pub(super) fn publish_change(&self, order: Arc<Order>, lsn: Lsn, max_recent: usize) {
+        let at = order.updated_at;
         self.change(order, |view, order| {
             debug_assert!(view.changed < lsn, "changes are published in log order");
             if view.changes.len() == max_recent {
@@ -142,6 +174,8 @@ impl CommittedViews {
             view.changes.push((lsn, order));
             view.changed = lsn;
         });
+        // After the view: who sees the time sees the change.
+        self.note_time(at);
     }
 
     fn change(&self, order: Arc<Order>, note: impl FnOnce(&mut UserView, Arc<Order>)) {
@@ -167,7 +201,7 @@ impl CommittedViews {
     /// Declares that readers see everything in the log up to here. Only the orders thread calls
     /// this.
     pub(super) fn show(&self, upto: Lsn) {
-        self.0.shown.store(upto.0, Ordering::Release);
+        self.0.shown.advance(upto.0);
     }
 
     /// Removes an order that readers find in the store in its last published state. Only the orders

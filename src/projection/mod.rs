@@ -1,5 +1,5 @@
 //! Postgres follows the write-ahead log: orders, executions and an audit log for everybody who
-//! speaks SQL. Never on the path of an order or of a read of the engine.
+//! speaks SQL. Never on the path of an order or of a read of the engine, except in a cluster.
 //!
 //! # How it follows
 //!
@@ -32,6 +32,11 @@
 //! [`PostgresBackfill`] copies all orders from an index whose log no longer has its beginning. The
 //! last two begin an epoch.
 //!
+//! # Reads of a cluster's members
+//!
+//! A member of a cluster has in its own log and index only what happened since it started. What its
+//! memory lacks it reads here: [`PostgresReads`], over connections of their own.
+//!
 //! # Without Postgres
 //!
 //! Orders continue. The log is kept from the position of Postgres on; beyond a size limit new
@@ -54,6 +59,8 @@ mod intake;
 mod lacking;
 mod metrics;
 mod migrations;
+mod order_queries;
+mod order_reads;
 mod outcomes;
 mod ownership;
 mod pace;
@@ -61,6 +68,7 @@ mod position;
 mod preflight;
 mod progress;
 mod read;
+mod reader;
 mod restore;
 mod roles;
 mod rows;
@@ -89,8 +97,11 @@ pub use gaps::{EventGap, GapOrder};
 pub use metrics::ProjectionMetrics;
 pub(crate) use migrations::check as check_schema;
 pub use migrations::{Migrated, migrate};
+pub use order_queries::LogPosition;
+pub use order_reads::{OrderList, PostgresRead, PostgresReadError, PostgresReads};
 pub use ownership::{Ownership, OwnershipChange};
 pub use progress::Progress;
+pub use reader::PostgresReader;
 pub use restore::PostgresRestore;
 pub use servers::{PostgresServer, PostgresServers, ServersError};
 pub use stray_rows::OrderRow;

@@ -328,8 +328,9 @@ impl ProjectionWorker {
             error => ProjectionError::Log(error),
         })?;
         self.claim.advance(from);
-        self.progress.reach(self.number, from);
+        // In this order, so that `slowest` never goes back.
         self.progress.set_held(self.number, claim.positions.least_of(&self.held.partitions()));
+        self.progress.reach(self.number, from);
         if let (Some(ownership), Some(change)) = (&self.ownership, owned_since) {
             ownership.follow(change);
         }

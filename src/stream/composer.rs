@@ -84,7 +84,7 @@ impl Composer {
         let composed = Composed {
             bytes: &self.bytes,
             segments: &self.segments,
-            orders_before: self.orders_before,
+            orders_before: self.orders_before.as_ref(),
             has_id: self.has_id,
         };
         take_back(connection, history, composed, sent)

@@ -63,7 +63,8 @@ pub use limits::{DEFAULT_KEPT_PRINTS, MAX_SYMBOLS_PER_STREAM, RETRY_MS, StreamLi
 pub use metrics::StreamMetrics;
 pub use order_events::{OrdersFrom, StoreQuery, StoreReply, StoredEvents};
 pub use order_source::{
-    ChangedUsers, EventSink, NoOrders, OpenOrders, OrderSource, WrittenChanges,
+    ChangedUsers, EventSink, LogMark, NoOrders, OpenOrders, OrderCursor, OrderListing, OrderSource,
+    WrittenChanges,
 };
 pub use quotas::{NoRoom, StreamPermit, StreamQuotas};
 pub use request::{Mode, NotAdopted, NotChanged, OrderWish, StreamRequest, SubscriptionChange};

@@ -2,28 +2,29 @@
 //! client, all that is kept for it is a cursor, never a queue.
 
 use crate::types::{OrderId, UserId};
+use crate::wal::Lsn;
 
 use super::connection_id::ConnectionId;
 use super::frame::{ORDER_RESET, end_event, open_last_event};
 use super::limits::MAX_SEND_BYTES;
-use super::order_source::{EventSink, OpenOrders, OrderSource, WrittenChanges};
+use super::order_source::{EventSink, OpenOrders, OrderCursor, OrderSource, WrittenChanges};
 
 /// Where a stream begins with its user's orders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrdersFrom {
     /// With the open ones.
     Open,
     /// With the open ones, after a `reset`: the client's cursor is unknown.
     Reset,
     /// After a cursor.
-    Cursor(u64),
+    Cursor(OrderCursor),
 }
 
 /// How far a stream is with its user's orders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OrderProgress {
     /// Everything up to here has been sent.
-    cursor: u64,
+    cursor: OrderCursor,
     /// Set while the open orders are being sent.
     opening: Option<Opening>,
     /// There may be changes after the cursor.
@@ -32,12 +33,12 @@ pub(super) struct OrderProgress {
     owes_reset: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Opening {
     /// The open orders up to this one have been sent.
     after: Option<OrderId>,
     /// Where the changes continue: as of the first of the open orders.
-    cursor: Option<u64>,
+    cursor: Option<OrderCursor>,
 }
 
 /// The order events of a stream.
@@ -60,7 +61,7 @@ pub struct StoredEvents {
     /// The events.
     pub bytes: Vec<u8>,
     /// They include all changes up to here.
-    pub cursor: u64,
+    pub cursor: OrderCursor,
     /// There may be more.
     pub has_more: bool,
 }
@@ -72,7 +73,7 @@ pub struct StoreQuery {
     /// Whose.
     pub user: UserId,
     /// After which cursor.
-    pub after: u64,
+    pub after: OrderCursor,
     /// What the ids of the events begin with.
     pub id_prefix: Vec<u8>,
 }
@@ -102,11 +103,13 @@ pub(super) struct WrittenOrders {
 impl OrderEvents {
     /// The order events of a user from a point on.
     pub(super) fn new(user: UserId, from: OrdersFrom, id_prefix: Vec<u8>) -> Self {
+        let owes_reset = from == OrdersFrom::Reset;
         let (cursor, opening) = match from {
-            OrdersFrom::Open | OrdersFrom::Reset => (0, Some(Opening::default())),
+            OrdersFrom::Open | OrdersFrom::Reset => {
+                (OrderCursor::at(Lsn(0)), Some(Opening::default()))
+            }
             OrdersFrom::Cursor(cursor) => (cursor, None),
         };
-        let owes_reset = from == OrdersFrom::Reset;
         let progress = OrderProgress { cursor, opening, has_news: true, owes_reset };
         Self { user, id_prefix, progress, is_querying: false, stored: None }
     }
@@ -123,18 +126,21 @@ impl OrderEvents {
 
     /// Whether there may be anything to send.
     pub(super) fn has_news(&self) -> bool {
-        let OrderProgress { opening, has_news, owes_reset, .. } = self.progress;
-        self.stored.is_some() || opening.is_some() || owes_reset || (has_news && !self.is_querying)
+        let OrderProgress { opening, has_news, owes_reset, .. } = &self.progress;
+        self.stored.is_some()
+            || opening.is_some()
+            || *owes_reset
+            || (*has_news && !self.is_querying)
     }
 
     /// The cursor that the client may be told, once the open orders are out.
-    pub(super) fn cursor(&self) -> Option<u64> {
-        self.progress.opening.is_none().then_some(self.progress.cursor)
+    pub(super) fn cursor(&self) -> Option<&OrderCursor> {
+        self.progress.opening.is_none().then_some(&self.progress.cursor)
     }
 
     /// How far the stream is, to return to if a send does not leave.
     pub(super) fn progress(&self) -> OrderProgress {
-        self.progress
+        self.progress.clone()
     }
 
     /// Returns to where the stream was before a send that did not leave.
@@ -159,7 +165,7 @@ impl OrderEvents {
     }
 
     /// Takes the answer to a query about the changes after `after`.
-    pub(super) fn take_answer(&mut self, after: u64, answer: StoreReply) {
+    pub(super) fn take_answer(&mut self, after: &OrderCursor, answer: StoreReply) {
         self.is_querying = false;
         // Otherwise the stream has started over, or gone back to before a send that did not leave.
         let is_current = self.cursor() == Some(after);
@@ -191,13 +197,13 @@ impl OrderEvents {
                 written.resets += 1;
                 out.extend_from_slice(ORDER_RESET);
             }
-            if let Some(opening) = self.progress.opening {
+            if let Some(opening) = self.progress.opening.take() {
                 if let Some(cursor) = self.write_open(opening, source, out) {
                     let has_written_none = out.len() == begin;
                     // Where no event ends here, the next change carries an id.
                     if open_last_event(out) {
                         out.extend_from_slice(&self.id_prefix);
-                        source.write_cursor(cursor, out);
+                        source.write_cursor(&cursor, out);
                         end_event(out);
                     }
                     if has_written_none {
@@ -219,16 +225,15 @@ impl OrderEvents {
         opening: Opening,
         source: &dyn OrderSource,
         out: &mut Vec<u8>,
-    ) -> Option<u64> {
+    ) -> Option<OrderCursor> {
         let to = sink(out, &self.id_prefix);
         let OpenOrders { next, cursor } = source.write_open(&self.user, opening.after, to);
         let cursor = opening.cursor.unwrap_or(cursor);
-        self.progress.opening =
-            next.map(|after| Opening { after: Some(after), cursor: Some(cursor) });
         if next.is_some() {
+            self.progress.opening = Some(Opening { after: next, cursor: Some(cursor) });
             return None;
         }
-        self.progress.cursor = cursor;
+        self.progress.cursor = cursor.clone();
         // What has changed since the first of them was written.
         self.progress.has_news = true;
         Some(cursor)
@@ -241,7 +246,7 @@ impl OrderEvents {
         source: &dyn OrderSource,
         out: &mut Vec<u8>,
     ) -> Option<StoreQuery> {
-        let after = self.progress.cursor;
+        let after = &self.progress.cursor;
         match source.write_changes(&self.user, after, sink(out, &self.id_prefix)) {
             WrittenChanges::UpTo { cursor, has_more } => {
                 self.progress.cursor = cursor;
@@ -250,8 +255,8 @@ impl OrderEvents {
             WrittenChanges::Lost => self.start_over(),
             WrittenChanges::Stored => {
                 self.is_querying = true;
-                let (user, id_prefix) = (self.user.clone(), self.id_prefix.clone());
-                return Some(StoreQuery { stream, user, after, id_prefix });
+                let (user, after) = (self.user.clone(), after.clone());
+                return Some(StoreQuery { stream, user, after, id_prefix: self.id_prefix.clone() });
             }
         }
         None

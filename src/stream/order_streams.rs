@@ -5,7 +5,7 @@ use crate::types::UserId;
 
 use super::connection_id::ConnectionId;
 use super::order_events::{OrderEvents, StoreQuery, WrittenOrders};
-use super::order_source::{ChangedUsers, OrderSource};
+use super::order_source::{ChangedUsers, OrderCursor, OrderSource};
 
 /// Which streams of a shard want whose orders, where these come from, and what the store is asked.
 pub(super) struct OrderStreams {
@@ -83,7 +83,7 @@ impl OrderStreams {
     }
 
     /// Appends a cursor as clients are told it.
-    pub(super) fn write_cursor(&self, cursor: u64, out: &mut Vec<u8>) {
+    pub(super) fn write_cursor(&self, cursor: &OrderCursor, out: &mut Vec<u8>) {
         self.source.write_cursor(cursor, out);
     }
 

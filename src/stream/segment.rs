@@ -47,7 +47,7 @@ pub(super) struct Composed<'a> {
     pub bytes: &'a [u8],
     pub segments: &'a [Segment],
     /// How far the stream was before the order events in the send, if there are any.
-    pub orders_before: Option<OrderProgress>,
+    pub orders_before: Option<&'a OrderProgress>,
     /// The last event carries an id, which covers the whole send.
     pub has_id: bool,
 }
@@ -108,7 +108,7 @@ fn rest(bytes: &[u8], from: usize, end: usize) -> Box<[u8]> {
     bytes[from..end].into()
 }
 
-fn owe_again(connection: &mut Connection, content: Content, orders_before: Option<OrderProgress>) {
+fn owe_again(connection: &mut Connection, content: Content, orders_before: Option<&OrderProgress>) {
     let Connection { notices, watchlist, orders, .. } = connection;
     match (content, watchlist.every_mut(), orders, orders_before) {
         (Content::Price(slot), ..) => {
@@ -118,7 +118,7 @@ fn owe_again(connection: &mut Connection, content: Content, orders_before: Optio
         (Content::Heartbeat, ..) => notices.owe_heartbeat(),
         (Content::Reset, Some(every), ..) => every.owe_reset(),
         (Content::Gap(gap), Some(every), ..) => every.owe_gap(gap),
-        (Content::Orders, _, Some(orders), Some(before)) => orders.return_to(before),
+        (Content::Orders, _, Some(orders), Some(before)) => orders.return_to(before.clone()),
         (Content::Reset | Content::Gap(_), None, ..) => {
             unreachable!("only a stream that wants every print is told what it lost")
         }

@@ -16,6 +16,7 @@
 //! | `projection-N` | any | tokio | a stop is requested and `wal` has ended |
 //! | `admin` | any | glommio | all of the above have ended |
 //! | `index-read-N` | any | its own loop | nobody is left who could ask it |
+//! | `postgres-read` | any | tokio | nobody is left who could ask it |
 //! | `log` | any | its own loop | the process has ended |
 //! | `exchange` | any | tokio, in a simulator of its own | all of the above but `log` have ended |
 //! | `signals` | any | its own loop | last |

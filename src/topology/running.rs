@@ -177,7 +177,7 @@ impl Running {
             engines: recovered.engines,
             views: recovered.views,
             watchers,
-            store: records.store.clone(),
+            store: records.store.clone().into(),
             postgres: records.postgres,
             wal: records.appender,
             receivers,

@@ -79,6 +79,7 @@ mod postgres_log_limit;
 mod postgres_lost_answer;
 mod postgres_missing_row;
 mod postgres_pooler;
+mod postgres_reads;
 mod postgres_rights;
 mod postgres_rows;
 mod postgres_schema;

@@ -237,11 +237,9 @@ pub(super) fn order_wish(
 /// Where a stream's orders begin for a client with this position.
 fn orders_from(app: &App, known: Option<String>) -> OrdersFrom {
     let Some(known) = known else { return OrdersFrom::Open };
-    let log = app.site.orders.changes().log_id();
-    match known.parse() {
-        Ok(ChangeId { log: of, lsn }) if Some(of) == log => OrdersFrom::Cursor(lsn.0),
-        Ok(_) | Err(NoChangeId) => OrdersFrom::Reset,
-    }
+    let id: Result<ChangeId, NoChangeId> = known.parse();
+    let cursor = id.ok().and_then(|id| app.site.orders.changes().resume(id));
+    cursor.map_or(OrdersFrom::Reset, OrdersFrom::Cursor)
 }
 
 /// The header is the newer of the two: a reconnecting browser repeats the query unchanged.

@@ -7,12 +7,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use crate::types::{OrderId, UserId};
+use crate::wal::Lsn;
 
 use super::Hub;
 use super::tests::{World, has_sent_all, prices, read_until, user};
 use crate::stream::{
-    ChangedUsers, EventSink, OpenOrders, OrderSource, OrderWish, OrdersFrom, StoreQuery,
-    StoreReply, StoredEvents, StreamLimits, StreamRequest, WrittenChanges,
+    ChangedUsers, EventSink, OpenOrders, OrderCursor, OrderSource, OrderWish, OrdersFrom,
+    StoreQuery, StoreReply, StoredEvents, StreamLimits, StreamRequest, WrittenChanges,
 };
 
 /// Orders of one user: some open at the start, then numbered changes, the older of them stored.
@@ -58,7 +59,7 @@ impl FakeFeed {
         let mut bytes = Vec::new();
         let id_prefix = &query.id_prefix;
         let to = EventSink { out: &mut bytes, most_bytes: 1_000, id_prefix };
-        let cursor = self.events(query.after, to);
+        let cursor = at(self.events(place(&query.after), to));
         StoreReply::Events(StoredEvents { bytes, cursor, has_more: true })
     }
 }
@@ -87,7 +88,7 @@ impl OrderSource for FakeFeed {
         EventSink { out, most_bytes, .. }: EventSink<'_>,
     ) -> OpenOrders {
         let (book, begin) = (self.0.borrow(), out.len());
-        let cursor = book.changes.len() as u64;
+        let cursor = at(book.changes.len() as u64);
         for &number in &book.open {
             let id = OrderId::from_u128(u128::from(number));
             if after.is_some_and(|after| id <= after) {
@@ -101,7 +102,13 @@ impl OrderSource for FakeFeed {
         OpenOrders { next: None, cursor }
     }
 
-    fn write_changes(&self, _user: &UserId, after: u64, to: EventSink<'_>) -> WrittenChanges {
+    fn write_changes(
+        &self,
+        _user: &UserId,
+        after: &OrderCursor,
+        to: EventSink<'_>,
+    ) -> WrittenChanges {
+        let after = place(after);
         let (stored, lost) = (self.0.borrow().stored_up_to, self.0.borrow().lost_up_to);
         if after < lost {
             return WrittenChanges::Lost;
@@ -111,12 +118,21 @@ impl OrderSource for FakeFeed {
         }
         let cursor = self.events(after, to);
         let has_more = cursor < self.0.borrow().changes.len() as u64;
-        WrittenChanges::UpTo { cursor, has_more }
+        WrittenChanges::UpTo { cursor: at(cursor), has_more }
     }
 
-    fn write_cursor(&self, cursor: u64, out: &mut Vec<u8>) {
-        out.extend_from_slice(cursor.to_string().as_bytes());
+    fn write_cursor(&self, cursor: &OrderCursor, out: &mut Vec<u8>) {
+        out.extend_from_slice(place(cursor).to_string().as_bytes());
     }
+}
+
+fn at(place: u64) -> OrderCursor {
+    OrderCursor::at(Lsn(place))
+}
+
+fn place(cursor: &OrderCursor) -> u64 {
+    let OrderCursor::Position(mark) = cursor else { panic!("{cursor:?}: none is given out here") };
+    mark.lsn.0
 }
 
 fn world(limits: StreamLimits) -> (World, FakeFeed) {
@@ -190,7 +206,7 @@ fn many_open_orders_take_many_sends_and_miss_no_change() {
 #[test]
 fn a_slow_client_gets_every_change_from_memory_and_store() {
     let (mut world, feed) = world(StreamLimits::default());
-    let mut client = world.watch_orders(&[], OrdersFrom::Cursor(0));
+    let mut client = world.watch_orders(&[], OrdersFrom::Cursor(at(0)));
     world.run_idle();
     let mut written = 0;
     while !world.is_any_blocked() {
@@ -237,12 +253,12 @@ fn what_is_not_kept_any_more_starts_again_from_the_open_orders() {
     feed.0.borrow_mut().open = vec![9];
     feed.0.borrow_mut().changes = vec!["gone".into(); 3];
     feed.0.borrow_mut().stored_up_to = 3;
-    let mut asked = world.watch_orders(&[], OrdersFrom::Cursor(1));
+    let mut asked = world.watch_orders(&[], OrdersFrom::Cursor(at(1)));
     world.run_idle();
     let query = next_store_query(&mut world.hub).unwrap();
     world.hub.answer(&query, StoreReply::Lost);
     feed.0.borrow_mut().lost_up_to = 3;
-    let mut lost = world.watch_orders(&[], OrdersFrom::Cursor(1));
+    let mut lost = world.watch_orders(&[], OrdersFrom::Cursor(at(1)));
     let mut unknown = world.watch_orders(&[], OrdersFrom::Reset);
     world.run_idle();
     for client in [&mut lost, &mut unknown, &mut asked] {
@@ -303,7 +319,7 @@ fn a_place_in_the_feed_is_not_told_before_its_price() {
 #[test]
 fn orders_do_not_wait_for_the_rate_of_prices() {
     let (mut world, feed) = world(StreamLimits::default());
-    let orders = Some(OrderWish { user: user("alice"), from: OrdersFrom::Cursor(0) });
+    let orders = Some(OrderWish { user: user("alice"), from: OrdersFrom::Cursor(at(0)) });
     let request = StreamRequest { orders, max_rate: Some(1), ..world.request(&["SPY"]) };
     let mut client = world.open(request);
     world.print("SPY", 1);

@@ -204,7 +204,7 @@ impl Hub {
         let Some(events) = &mut connection.orders else {
             unreachable!("a stream that asked about orders has order events")
         };
-        events.take_answer(query.after, answer);
+        events.take_answer(&query.after, answer);
         self.ready.enqueue_at_once(connection.id, &mut connection.schedule);
         self.driver.wake();
     }

@@ -1,0 +1,309 @@
+//! The queries of [`PostgresReads`](super::PostgresReads), prepared on a connection.
+//!
+//! Each query is one statement, so orders, executions and the position of their user partition are
+//! read at the same moment.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use futures_util::future::try_join_all;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
+use uuid::Uuid;
+
+use super::connection::{Connection, in_time};
+use super::read::{self, EXECUTION_STATE, ORDER_COLUMNS, RowError};
+use super::values::{Text, Timestamp, uuid};
+use super::{PostgresServer, ProjectionError, cell, migrations, preflight};
+use crate::order::{Execution, ExecutionPart, TrackedOrder};
+use crate::types::{
+    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, TimestampMicros, UserId,
+};
+use crate::wal::{LogId, Lsn};
+
+/// Longest that the server works on a query, below the deadline of its answer: a query that nobody
+/// waits for any more must not hold up those behind it.
+const STATEMENT_TIMEOUT: &str = "SET statement_timeout = '1500ms'";
+/// Orders of a user looked at in one query for changes. Without a limit, one for a user with a
+/// million orders would take seconds.
+const SCANNED_ORDERS: i64 = 5_000;
+/// How far the time of an order's first event may be from the time in its id, in microseconds: the
+/// event is written while the order is taken. Rows are kept by day, so less would spare nothing.
+const CREATED_WITHIN_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
+
+/// Any schema version but that of an empty database, in which other names are looked for.
+const HAS_TABLES: u32 = 1;
+
+/// What is asked.
+#[derive(Debug)]
+pub(super) enum Query {
+    Order { user: UserId, order_id: OrderId },
+    ByOrderId(OrderId),
+    ByExternalId(ExternalOrderId),
+    ByKey { user: UserId, key: ClientOrderId },
+    Ended { user: UserId, before: Option<OrderId>, most: usize },
+    ChangedSince { user: UserId, since: TimestampMicros, after: Option<OrderId>, most: usize },
+}
+
+/// How far the tables have followed which log, of the user partition of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogPosition {
+    pub log_id: LogId,
+    pub lsn: Lsn,
+}
+
+/// The answer to a query.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// `None` if no order was asked for by a user and none was found, or the partition has no owner.
+    pub(super) position: Option<LogPosition>,
+    /// `None` for an order that cannot be read.
+    pub(super) orders: Vec<(OrderId, Option<TrackedOrder>)>,
+    /// Where a scan stopped before its end.
+    pub(super) edge: Option<OrderId>,
+}
+
+impl Query {
+    /// Whether it reads many rows. Those that read a few do not wait behind it.
+    pub(super) fn is_of_many(&self) -> bool {
+        matches!(self, Self::Ended { .. } | Self::ChangedSince { .. })
+    }
+
+    fn kind(&self) -> usize {
+        match self {
+            Self::Order { .. } => 0,
+            Self::ByOrderId(_) => 1,
+            Self::ByExternalId(_) => 2,
+            Self::ByKey { .. } => 3,
+            Self::Ended { .. } => 4,
+            Self::ChangedSince { .. } => 5,
+        }
+    }
+}
+
+/// The statements by [`Query::kind`]. Columns: those of [`ORDER_COLUMNS`], log id and LSN of the
+/// position, then what the kind needs.
+fn statements() -> [String; 6] {
+    let columns = format!("SELECT {ORDER_COLUMNS}, p.log_id, p.lsn");
+    let executions = "x.ids, x.shares, x.prices, x.states";
+    let join_executions = format!(
+        "LEFT JOIN LATERAL (SELECT array_agg(e.execution_id) AS ids, \
+            array_agg(e.num_shares) AS shares, array_agg(e.price_cents) AS prices, \
+            array_agg({EXECUTION_STATE}) AS states \
+            FROM executions e WHERE e.user_id = o.user_id AND e.order_id = o.order_id) x ON true"
+    );
+    let position = "p.is_current AND p.user_partition";
+    [
+        format!(
+            "{columns}, {executions} FROM projection p \
+             LEFT JOIN orders o ON o.user_id = $1 AND o.order_id = $2 {join_executions} \
+             WHERE {position} = $3"
+        ),
+        // The table is partitioned by user; an order's first event names its user.
+        format!(
+            "{columns}, {executions} FROM (SELECT user_id FROM order_events \
+                WHERE order_id = $1 AND at >= $2 AND at < $3 LIMIT 1) w \
+             JOIN orders o ON o.user_id = w.user_id AND o.order_id = $1 {join_executions} \
+             JOIN projection p ON {position} = o.user_partition"
+        ),
+        format!(
+            "{columns}, {executions} FROM external_orders w \
+             JOIN orders o ON o.user_id = w.user_id AND o.order_id = w.order_id {join_executions} \
+             JOIN projection p ON {position} = o.user_partition \
+             WHERE w.external_order_id = $1"
+        ),
+        format!(
+            "{columns} FROM projection p \
+             LEFT JOIN orders o ON o.user_id = $1 AND o.client_order_id = $2 \
+             WHERE {position} = $3"
+        ),
+        format!(
+            "{columns} FROM projection p LEFT JOIN (SELECT * FROM orders \
+                WHERE user_id = $1 AND order_id < $2 \
+                    AND NOT (ending IS NULL AND filled_shares < num_shares) \
+                ORDER BY order_id DESC LIMIT $4) o ON true \
+             WHERE {position} = $3 ORDER BY o.order_id DESC"
+        ),
+        format!(
+            "{columns}, s.edge FROM projection p \
+             LEFT JOIN (SELECT order_id AS edge FROM orders WHERE user_id = $1 AND order_id > $2 \
+                ORDER BY order_id OFFSET {SCANNED_ORDERS} LIMIT 1) s ON true \
+             LEFT JOIN LATERAL (SELECT * FROM orders WHERE user_id = $1 AND order_id > $2 \
+                    AND order_id <= coalesce(s.edge, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) \
+                    AND updated_at >= $5 \
+                ORDER BY order_id LIMIT $4) o ON true \
+             WHERE {position} = $3 ORDER BY o.order_id"
+        ),
+    ]
+}
+
+/// A connection with the queries prepared.
+#[derive(Debug)]
+pub(super) struct OrderQueries {
+    connection: Connection,
+    server: PostgresServer,
+    prepared: Vec<Statement>,
+    answered_at: Mutex<Instant>,
+}
+
+impl OrderQueries {
+    /// Connects to a primary that has the schema of this version.
+    pub(super) async fn open(server: &PostgresServer) -> Result<Self, ProjectionError> {
+        let connection = Connection::open(server).await?;
+        let client = &connection.client;
+        let prepared = in_time(server, async {
+            preflight::check(client, server, HAS_TABLES).await?;
+            migrations::check(client, server).await?;
+            let refused = |error| ProjectionError::of(server, "prepare reads of orders")(error);
+            client.batch_execute(STATEMENT_TIMEOUT).await.map_err(refused)?;
+            let texts = statements();
+            let prepared = try_join_all(texts.iter().map(|text| client.prepare(text)));
+            prepared.await.map_err(refused)
+        })
+        .await??;
+        let answered_at = Mutex::new(Instant::now());
+        Ok(Self { connection, server: server.clone(), prepared, answered_at })
+    }
+
+    /// When the server last answered a query.
+    pub(super) fn answered_at(&self) -> Instant {
+        *self.answered_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.connection.client.is_closed()
+    }
+
+    /// Runs a query.
+    pub(super) async fn run(&self, query: &Query) -> Result<Found, ProjectionError> {
+        let rows = match query {
+            Query::Order { user, order_id } => {
+                let partition = i16::from(user.partition().get());
+                self.rows(query, &[&text(user), &uuid(*order_id), &partition]).await?
+            }
+            Query::ByOrderId(order_id) => {
+                let created = created_micros(*order_id);
+                let [from, to] = [
+                    created.saturating_sub(CREATED_WITHIN_MICROS),
+                    created.saturating_add(CREATED_WITHIN_MICROS),
+                ]
+                .map(|micros| Timestamp(TimestampMicros::new(micros)));
+                self.rows(query, &[&uuid(*order_id), &from, &to]).await?
+            }
+            Query::ByExternalId(id) => self.rows(query, &[&Text::new(id.as_str())]).await?,
+            Query::ByKey { user, key } => {
+                let partition = i16::from(user.partition().get());
+                self.rows(query, &[&text(user), &Text::new(key.as_str()), &partition]).await?
+            }
+            Query::Ended { user, before, most } => {
+                let partition = i16::from(user.partition().get());
+                let before = before.map_or(Uuid::max(), uuid);
+                let parameters: [&(dyn ToSql + Sync); 4] =
+                    [&text(user), &before, &partition, &limit(*most)];
+                self.rows(query, &parameters).await?
+            }
+            Query::ChangedSince { user, since, after, most } => {
+                let partition = i16::from(user.partition().get());
+                let after = after.map_or(Uuid::nil(), uuid);
+                let parameters: [&(dyn ToSql + Sync); 5] =
+                    [&text(user), &after, &partition, &limit(*most), &Timestamp(*since)];
+                self.rows(query, &parameters).await?
+            }
+        };
+        self.found(query, &rows)
+    }
+
+    async fn rows(
+        &self,
+        query: &Query,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, ProjectionError> {
+        let Some(statement) = self.prepared.get(query.kind()) else {
+            unreachable!("every kind of query is prepared")
+        };
+        let rows = self.connection.client.query(statement, parameters).await;
+        let rows = rows.map_err(ProjectionError::of(&self.server, "read orders"))?;
+        *self.answered_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        Ok(rows)
+    }
+
+    fn found(&self, query: &Query, rows: &[Row]) -> Result<Found, ProjectionError> {
+        let (mut position, mut edge) = (None, None);
+        let mut orders = Vec::with_capacity(rows.len());
+        for row in rows {
+            let place = || -> Result<_, cell::CellError> {
+                let log_id = LogId(cell::value::<i64>(row, 21)?.cast_unsigned());
+                Ok(LogPosition { log_id, lsn: Lsn(cell::number(row, 22)?) })
+            };
+            position = Some(place().map_err(|error| error.within(&self.server, "projection"))?);
+            if matches!(query, Query::ChangedSince { .. }) {
+                let last: Option<Uuid> = row.get(23);
+                edge = last.map(|last| OrderId::from_u128(last.as_u128()));
+            }
+            let Some(order_id) = row.get::<_, Option<Uuid>>(1) else { continue };
+            let order_id = OrderId::from_u128(order_id.as_u128());
+            let order = tracked(query, row).inspect_err(|error| {
+                tracing::error!(%order_id, %error, "an order in Postgres cannot be read");
+            });
+            orders.push((order_id, order.ok()));
+        }
+        Ok(Found { position, orders, edge })
+    }
+}
+
+fn tracked(query: &Query, row: &Row) -> Result<TrackedOrder, RowError> {
+    let executions = match query {
+        Query::Order { .. } | Query::ByOrderId(_) | Query::ByExternalId(_) => executions(row)?,
+        Query::ByKey { .. } | Query::Ended { .. } | Query::ChangedSince { .. } => Vec::new(),
+    };
+    Ok(read::parts(row, executions)?.into_tracked()?)
+}
+
+/// The executions in the columns after the position: ids, shares, prices in cents, and
+/// [`EXECUTION_STATE`]s. All are null for an order without any.
+fn executions(row: &Row) -> Result<Vec<ExecutionPart>, RowError> {
+    let ids: Vec<&str> = row.try_get::<_, Option<_>>(23)?.unwrap_or_default();
+    let shares: Vec<Option<i64>> = row.try_get::<_, Option<_>>(24)?.unwrap_or_default();
+    let prices: Vec<Option<i64>> = row.try_get::<_, Option<_>>(25)?.unwrap_or_default();
+    let states: Vec<i32> = row.try_get::<_, Option<_>>(26)?.unwrap_or_default();
+    let each = ids.into_iter().zip(shares).zip(prices).zip(states);
+    each.map(|(((id, shares), price), state)| {
+        let execution = match state {
+            1 => Execution::Busted,
+            2 => Execution::TakenBack,
+            _ => Execution::Counted {
+                num_shares: u64::try_from(shares.ok_or("an execution without shares")?)?,
+                price: PriceCents::new(price.ok_or("an execution without a price")?)?,
+            },
+        };
+        Ok(ExecutionPart { id: ExecutionId::new(id)?, execution })
+    })
+    .collect()
+}
+
+fn text(user: &UserId) -> Text {
+    Text::new(user.as_str())
+}
+
+fn limit(most: usize) -> i64 {
+    i64::try_from(most).unwrap_or(i64::MAX)
+}
+
+/// The time in an order id.
+fn created_micros(order_id: OrderId) -> u64 {
+    let millis = u64::try_from(order_id.as_u128() >> 80).unwrap_or_default();
+    millis.saturating_mul(1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::UserPartition;
+
+    #[test]
+    fn the_time_of_an_order_is_in_its_id() {
+        let partition = UserPartition::new(3).unwrap();
+        let order_id = OrderId::new(1_732_400_000_123_456_789, 9, partition);
+        assert_eq!(created_micros(order_id), 1_732_400_000_123_000);
+    }
+}
