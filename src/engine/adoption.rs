@@ -73,8 +73,8 @@ impl Engines {
         self.load(tracked);
     }
 
-    /// Drops a partition that another node takes over. Clients that wait for an answer are told that
-    /// the outcome is unknown. Returns the users of its orders.
+    /// Drops a partition that another node takes over. Clients that wait for an outcome are answered
+    /// without it: the other node learns it. Returns the users of its orders.
     pub fn drop_partition(&mut self, partition: UserPartition, out: &mut Outbox) -> Vec<UserId> {
         let engine = std::mem::take::<Engine>(self.engine_mut(partition));
         let mut users = HashSet::new();
@@ -83,10 +83,12 @@ impl Engines {
             for waiting in &entry.waiting {
                 out.effects.push(match *waiting {
                     Waiting::ForCreate(to) => {
-                        Effect::ReplyCreate { to, reply: CreateReply::OutcomeUnknown }
+                        let reply = CreateReply::Pending(Arc::clone(entry.order()));
+                        Effect::ReplyCreate { to, reply }
                     }
                     Waiting::ForCancel(to) => {
-                        Effect::ReplyCancel { to, reply: CancelReply::OutcomeUnknown }
+                        let reply = CancelReply::Pending(Arc::clone(entry.order()));
+                        Effect::ReplyCancel { to, reply }
                     }
                 });
             }

@@ -8,8 +8,7 @@ use crate::wal::LogHandle;
 use super::ServeError;
 use super::threads::Threads;
 
-/// Starts the thread that applies the log to the index, and those that read it for others; these
-/// end when nobody can ask them any more.
+/// Starts the thread that applies the log to the index.
 ///
 /// # Errors
 /// Log and index do not go together, or there is no room for another thread.
@@ -17,13 +16,23 @@ pub(super) fn start_index(
     index: &Index,
     log: LogHandle,
     metrics: &Metrics,
-    (threads, readers, shutdown): (&mut Threads, &mut Threads, &Shutdown),
-) -> Result<IndexReaders, ServeError> {
+    (threads, shutdown): (&mut Threads, &Shutdown),
+) -> Result<(), ServeError> {
     let index_metrics = IndexMetrics::default();
     metrics.register(|registry| index_metrics.register(registry));
     let follower = IndexFollower::new(index.clone(), log, index_metrics)?;
     let stop = shutdown.clone();
-    threads.spawn("index", shutdown, move || follower.run(&stop)).map_err(ServeError::Thread)?;
+    threads.spawn("index", shutdown, move || follower.run(&stop)).map_err(ServeError::Thread)
+}
+
+/// Starts the threads that read the index for others. They end when nobody can ask them any more.
+///
+/// # Errors
+/// There is no room for another thread.
+pub(super) fn start_readers(
+    index: &Index,
+    (readers, shutdown): (&mut Threads, &Shutdown),
+) -> Result<IndexReaders, ServeError> {
     let (store, bodies) = IndexReaders::new(index);
     for (number, body) in bodies.into_iter().enumerate() {
         let read = move || {

@@ -14,14 +14,14 @@ use crate::data_dir::DataHome;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
 use crate::exchange::{ExchangeAddress, OrderFeedMessage};
 use crate::http::{Authenticator, Health, HttpLimits, HttpMetrics, Site, StreamService};
-use crate::index::{Index, IndexReaders};
+use crate::index::Index;
 use crate::market::{MarketLimits, MarketReader, MarketWriter, ShardWatch, Watchers, open_market};
 use crate::metrics::Metrics;
 use crate::oms::{
-    self, FEED_QUEUE_CAPACITY, KillSwitch, OmsMetrics, OrderService, OrderWatch, OrderWatchers,
-    OrdersThread, PostgresSide, Recovered, order_commands,
+    self, FEED_QUEUE_CAPACITY, KillSwitch, OmsMetrics, OrderService, OrderStore, OrderWatch,
+    OrderWatchers, OrdersThread, PostgresSide, Recovered, order_commands,
 };
-use crate::projection::{Ownership, PostgresServers};
+use crate::projection::{Ownership, PostgresReader, PostgresReads, PostgresServers};
 use crate::runtime::{self, ExecutorOptions};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::stream::{ChangeInbox, StreamMetrics, StreamQuotas, stream_router};
@@ -32,7 +32,7 @@ use crate::wal::{self, LogHandle, WalAppender, WalOptions};
 use super::ServeError;
 use super::feed;
 use super::host::OrdersHost;
-use super::index::{show_records, start_index};
+use super::index::{show_records, start_index, start_readers};
 use super::link;
 use super::log_check::check_old_records;
 use super::logging::Log;
@@ -177,7 +177,7 @@ impl Running {
             engines: recovered.engines,
             views: recovered.views,
             watchers,
-            store: records.store.clone().into(),
+            store: records.store.clone(),
             postgres: records.postgres,
             wal: records.appender,
             receivers,
@@ -295,7 +295,7 @@ impl Sharing {
 struct Records {
     appender: WalAppender,
     log: LogHandle,
-    store: IndexReaders,
+    store: OrderStore,
     postgres: Option<PostgresSide>,
 }
 
@@ -332,6 +332,7 @@ impl Launch<'_> {
         let (appender, writer) = wal::open(log, recovery)?;
         let log = writer.handle();
         // Before anything is written: another process may run with the same log.
+        let is_member = sharing.is_some();
         let ownership = sharing.as_ref().map(|sharing| sharing.ownership.clone());
         if let Some(servers) = &postgres {
             let peer_address = sharing.as_ref().map(|sharing| sharing.peer_address);
@@ -358,8 +359,10 @@ impl Launch<'_> {
             Ok::<(), String>(())
         })
         .map_err(ServeError::Thread)?;
-        let store = start_index(&index, log.clone(), metrics, (rest, readers, shutdown))?;
+        start_index(&index, log.clone(), metrics, (rest, shutdown))?;
         show_records(&arguments.data_dir, (&index, log.clone()), (rest, shutdown))?;
+        let reads = is_member.then(|| postgres.as_ref().map(read_orders)).flatten();
+        let index_of_reads = index.clone();
         let start_projection = |servers| {
             let setup = ProjectionSetup {
                 arguments: &arguments.postgres,
@@ -373,6 +376,16 @@ impl Launch<'_> {
             postgres::start(servers, setup, (rest, shutdown))
         };
         let postgres = postgres.map(start_projection).transpose()?;
+        let store = match (reads, &postgres) {
+            (Some((reads, reader)), Some(side)) => {
+                readers
+                    .spawn("postgres-read", shutdown, move || reader.run())
+                    .map_err(ServeError::Thread)?;
+                let progress = side.progress.clone();
+                OrderStore::postgres(index_of_reads, log.log_id(), reads, progress)
+            }
+            _ => start_readers(&index_of_reads, (readers, shutdown))?.into(),
+        };
         Ok(Records { appender, log, store, postgres })
     }
 
@@ -466,6 +479,11 @@ impl Launch<'_> {
         }
         Ok(())
     }
+}
+
+/// What reads orders that memory lacks back from Postgres.
+fn read_orders(servers: &PostgresServers) -> (PostgresReads, PostgresReader) {
+    PostgresReads::new(servers.of_nodes())
 }
 
 /// An address that this machine reaches a listener at, which may listen at all that it has.

@@ -7,8 +7,8 @@ use crate::oms::partitions::{Arrival, Going, PartitionCommand};
 use crate::types::Moment;
 
 /// How long a partition waits, once it takes no requests, for answers to the earlier ones. Clients
-/// that are not answered by then are told that the outcome is unknown.
-const STOP_PATIENCE: Duration = Duration::from_millis(200);
+/// that have none by then are answered without an outcome.
+const STOP_PATIENCE: Duration = Duration::from_millis(300);
 
 impl Driver {
     /// Takes the next step of a move.

@@ -1,6 +1,6 @@
 //! The client contract over `ureq`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use ureq::Agent;
@@ -24,10 +24,10 @@ impl Answer {
     }
 }
 
-fn agent() -> Agent {
+fn agent(patience: Duration) -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_global(Some(PATIENCE))
+        .timeout_global(Some(patience))
         .build()
         .new_agent()
 }
@@ -42,12 +42,12 @@ fn answer_of(agent: &Agent, request: Request<Vec<u8>>) -> Option<Answer> {
 
 /// A GET without a token; `None` without an answer.
 pub(crate) fn get_anonymously(url: &str) -> Option<Answer> {
-    answer_of(&agent(), Request::get(url).body(Vec::new()).expect("a valid request"))
+    answer_of(&agent(PATIENCE), Request::get(url).body(Vec::new()).expect("a valid request"))
 }
 
 /// Sends a request as it is; `None` without an answer.
 pub(crate) fn send(request: Request<Vec<u8>>) -> Option<Answer> {
-    answer_of(&agent(), request)
+    answer_of(&agent(PATIENCE), request)
 }
 
 /// Polls until there is a value. Each poll is a request to the server, so this does not wait on a
@@ -72,7 +72,13 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(address: &str, token: &str) -> Self {
-        Self { agent: agent(), address: address.to_owned(), token: token.to_owned() }
+        Self::with_patience(address, token, PATIENCE)
+    }
+
+    /// A client that waits only so long for an answer.
+    pub(crate) fn with_patience(address: &str, token: &str, patience: Duration) -> Self {
+        let (agent, address) = (agent(patience), address.to_owned());
+        Self { agent, address, token: token.to_owned() }
     }
 
     /// Sends a request as it is; `None` without an answer.

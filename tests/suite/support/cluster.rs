@@ -17,6 +17,8 @@ use super::{Exchange, Server, api, ports, token};
 
 /// Members of a cluster.
 const MEMBERS: usize = 3;
+/// How long a client waits for an answer before it asks another member.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A cluster. Everything ends with it.
 pub(crate) struct Cluster {
@@ -119,41 +121,53 @@ impl Cluster {
     /// A client of all members.
     pub(crate) fn client(&self, user: &str) -> ClusterClient {
         let token = token(&self.data(0), user);
-        ClusterClient { addresses: self.addresses.clone(), token, preferred: 0 }
+        let client = |address: &String| {
+            api::Client::with_patience(&format!("http://{address}"), &token, ANSWER_PATIENCE)
+        };
+        ClusterClient { members: self.addresses.iter().map(client).collect(), preferred: 0 }
     }
 
     /// Every order that the exchange has, by our id: how many there are under it.
     pub(crate) fn orders_at_exchange(&self) -> BTreeMap<String, usize> {
-        let answer = api::get_anonymously(&format!("{}/admin/orders", self.exchange.address));
         let mut orders = BTreeMap::new();
-        for order in
-            answer.expect("the exchange answers").body["orders"].as_array().expect("a list")
-        {
-            let id = order["clientOrderId"].as_str().expect("an id").to_owned();
-            *orders.entry(id).or_insert(0) += 1;
+        let mut after = String::new();
+        loop {
+            let url = format!("{}/admin/orders?after={after}", self.exchange.address);
+            let page = api::get_anonymously(&url).expect("the exchange answers").body;
+            let page = page["orders"].as_array().expect("a list");
+            for order in page {
+                let id = order["clientOrderId"].as_str().expect("an id").to_owned();
+                *orders.entry(id).or_insert(0) += 1;
+            }
+            match page.last() {
+                Some(last) => {
+                    last["externalOrderId"].as_str().expect("an id").clone_into(&mut after)
+                }
+                None => return orders,
+            }
         }
-        orders
     }
 }
 
 /// A client of all members, as one behind a load balancer is: it asks another one when one is away.
 pub(crate) struct ClusterClient {
-    addresses: Vec<String>,
-    token: String,
+    members: Vec<api::Client>,
     preferred: usize,
 }
 
 impl ClusterClient {
-    /// Sends a request until a member has answered it with something else than 503.
+    /// Sends a request until a member has answered it with something else than 503, or that it does
+    /// not know the outcome yet: requests here may be repeated.
     pub(crate) fn send(&mut self, method: &Method, path: &str, body: &Value) -> api::Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         api::until(path, || {
-            for step in 0..self.addresses.len() {
-                let number = (self.preferred + step) % self.addresses.len();
-                let client =
-                    api::Client::new(&format!("http://{}", self.addresses[number]), &self.token);
-                let answer = client.try_send(method.clone(), path, body.as_bytes());
-                if let Some(answer) = answer.filter(|answer| answer.status != 503) {
+            for step in 0..self.members.len() {
+                let number = (self.preferred + step) % self.members.len();
+                let answer = self.members[number].try_send(method.clone(), path, body.as_bytes());
+                let is_known = |answer: &api::Answer| {
+                    answer.status != 503 && answer.body["code"] != "outcome_unknown"
+                };
+                if let Some(answer) = answer.filter(is_known) {
                     self.preferred = number;
                     return Some(answer);
                 }
