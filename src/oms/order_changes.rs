@@ -130,10 +130,25 @@ impl OrderChanges {
             OrderStore::Local(_) => None,
             OrderStore::Postgres(_) => Some(OrderCursor::Listing(Box::new(OrderListing {
                 from: (log, mark),
-                since: TimestampMicros::new(at?.micros().saturating_sub(CLOCK_TOLERANCE_MICROS)),
+                since: long_before(at?),
                 after: None,
                 began_at: None,
             }))),
+        }
+    }
+
+    /// The listing of what has changed since a position of this log. `None` if its time is not known.
+    pub(super) fn listing_after(&self, user: &UserId, mark: LogMark) -> Option<OrderListing> {
+        let may_be_elsewhere = self.may_lack_changes(user, mark.lsn);
+        let since = if may_be_elsewhere { long_before(mark.at?) } else { mark.at? };
+        Some(OrderListing { from: (self.log_id()?, mark), since, after: None, began_at: None })
+    }
+
+    /// Whether changes after this position may be in the log of another node that owned the user.
+    fn may_lack_changes(&self, user: &UserId, after: Lsn) -> bool {
+        match self.0.store() {
+            OrderStore::Local(_) => false,
+            OrderStore::Postgres(_) => after < self.0.views().came(user),
         }
     }
 
@@ -170,6 +185,9 @@ impl OrderChanges {
     /// must be asked, with [`since`](Self::since).
     pub fn now(&self, user: &UserId, after: Lsn, limit: usize) -> Option<ChangesSince> {
         let views = self.0.views();
+        if self.may_lack_changes(user, after) {
+            return None;
+        }
         let shown = views.shown();
         let Some(view) = views.user(user) else {
             // Read after the view was found missing: all changes of this user are up to there.
@@ -274,6 +292,11 @@ impl OrderChanges {
         let found = self.0.once_shown(stored).await?;
         Ok(Listed { orders: found.orders, next: found.next, mark: LogMark { lsn, at } })
     }
+}
+
+/// So long before a time of another node's clock that all of its later changes are included.
+fn long_before(at: TimestampMicros) -> TimestampMicros {
+    TimestampMicros::new(at.micros().saturating_sub(CLOCK_TOLERANCE_MICROS))
 }
 
 #[cfg(test)]

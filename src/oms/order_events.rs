@@ -100,14 +100,12 @@ impl OrderChanges {
     pub async fn answer(&self, query: &StoreQuery) -> StoreReply {
         let answer = match (self.store(), &query.after) {
             (OrderStore::Local(_), OrderCursor::Position(after)) => self.each(query, *after).await,
-            (OrderStore::Postgres(store), OrderCursor::Position(after)) => match after.at {
-                Some(since) => {
-                    let from = (self.own_log(), *after);
-                    let listing = OrderListing { from, since, after: None, began_at: None };
-                    self.listing(store, query, &listing).await
+            (OrderStore::Postgres(store), OrderCursor::Position(after)) => {
+                match self.listing_after(&query.user, *after) {
+                    Some(listing) => self.listing(store, query, &listing).await,
+                    None => Ok(StoreReply::Lost),
                 }
-                None => Ok(StoreReply::Lost),
-            },
+            }
             (OrderStore::Postgres(store), OrderCursor::Listing(listing)) => {
                 self.listing(store, query, listing).await
             }

@@ -10,7 +10,7 @@ use imbl::OrdMap;
 
 use crate::order::Order;
 use crate::sync::{WaitError, Watermark};
-use crate::types::{OrderId, TimestampMicros, UserId};
+use crate::types::{OrderId, TimestampMicros, USER_PARTITIONS, UserId, UserPartition};
 use crate::wal::Lsn;
 
 /// Shards of the table of views, each with its own lock and growing on its own: with twenty million
@@ -38,6 +38,8 @@ struct Views {
     shown_at: AtomicU64,
     /// No change of a user without a view is newer than this.
     forgotten: AtomicU64,
+    /// Where each user partition came from another node; 0 if it never did.
+    came: [AtomicU64; USER_PARTITIONS],
     /// Whether reads are blocked.
     are_hidden: AtomicBool,
     /// The newest cancels that the exchange refused, oldest first, with its reasons: for the
@@ -73,6 +75,7 @@ impl CommittedViews {
             shown: Watermark::new(last.0, MAX_WAITING_READS),
             shown_at: AtomicU64::new(0),
             forgotten: AtomicU64::new(last.0),
+            came: [const { AtomicU64::new(0) }; USER_PARTITIONS],
             are_hidden: AtomicBool::new(false),
             refused_cancels: Mutex::default(),
         }))
@@ -154,6 +157,20 @@ impl CommittedViews {
     /// missing.
     pub(super) fn forgotten(&self) -> Lsn {
         Lsn(self.0.forgotten.load(Ordering::Acquire))
+    }
+
+    /// A user partition has come from another node: the log up to here lacks what happened there. Only
+    /// the orders thread calls this.
+    pub(super) fn note_coming(&self, partition: UserPartition, last: Lsn) {
+        if let Some(came) = self.0.came.get(partition.index()) {
+            came.store(last.0, Ordering::Release);
+        }
+    }
+
+    /// Where a user's partition came from another node: the log up to here may lack changes.
+    pub(super) fn came(&self, user: &UserId) -> Lsn {
+        let came = self.0.came.get(user.partition().index());
+        Lsn(came.map_or(0, |came| came.load(Ordering::Acquire)))
     }
 
     /// Publishes an order in a state that was public before. Only the orders thread publishes.

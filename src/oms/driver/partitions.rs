@@ -21,6 +21,7 @@ impl Driver {
             PartitionCommand::Serve(Arrival { partition, ended, reply }) => {
                 // Everything about its orders waits for this, so that they are seen first.
                 let last = self.gate.last_event();
+                self.publisher.views().note_coming(partition, last);
                 self.engines.adopted(now.wall, partition, ended, &mut self.outbox);
                 self.admit_decided();
                 self.partitions.comes(partition, last, reply);
