@@ -7,12 +7,13 @@ use crate::projection::{PostgresServer, ProjectionError, in_time};
 use crate::types::UserPartition;
 use crate::wal::{LogId, Lsn};
 
-/// Partitions that the claimant may have: its own, those handed over to it, and those whose owner has
-/// no lease that runs.
+/// Partitions that the claimant may have while its own lease runs: its own, those handed over to it, and
+/// those whose owner has no lease that runs.
 const FREE: &str = "\
     SELECT p.user_partition FROM projection p \
     LEFT JOIN nodes n ON n.epoch = p.epoch AND n.is_member \
     WHERE p.is_current AND p.user_partition = ANY ($1) \
+        AND EXISTS (SELECT FROM nodes WHERE epoch = $2 AND lease_until > clock_timestamp()) \
         AND (p.epoch = $2 OR p.handed_to = $2 OR n.node_id IS NULL \
             OR n.lease_until < clock_timestamp()) \
     ORDER BY p.user_partition FOR UPDATE OF p";
@@ -20,7 +21,8 @@ const FREE: &str = "\
 /// Partitions that nobody has ever written.
 const NEVER_WRITTEN: &str = "\
     SELECT number FROM unnest($1::smallint[]) AS number \
-    WHERE NOT EXISTS (SELECT FROM projection WHERE is_current AND user_partition = number)";
+    WHERE EXISTS (SELECT FROM nodes WHERE epoch = $2 AND lease_until > clock_timestamp()) \
+        AND NOT EXISTS (SELECT FROM projection WHERE is_current AND user_partition = number)";
 
 const FENCE: &str = "\
     UPDATE projection SET is_current = false, handed_to = NULL \
@@ -68,7 +70,7 @@ async fn claim_within(
     let mut numbers: Vec<i16> = Vec::new();
     let free = in_time(server, client.query(FREE, &[&wanted, &epoch])).await?;
     numbers.extend(free.map_err(refused)?.iter().map(|row| row.get::<_, i16>(0)));
-    let never = in_time(server, client.query(NEVER_WRITTEN, &[&wanted])).await?;
+    let never = in_time(server, client.query(NEVER_WRITTEN, &[&wanted, &epoch])).await?;
     numbers.extend(never.map_err(refused)?.iter().map(|row| row.get::<_, i16>(0)));
     let (log_id, lsn) = (log_id.0.cast_signed(), i64::try_from(position.0).unwrap_or(i64::MAX));
     let fenced = in_time(server, client.execute(FENCE, &[&numbers])).await?;

@@ -11,7 +11,7 @@ use super::feed_lease::{FeedLease, NodeEpoch};
 use super::identity::NodeIdentity;
 use super::join::{NodeRow, Verdict, judge};
 use super::metrics::NodeMetrics;
-use super::{LEASE, MEMBER_LEASE, NodeError, RENEWAL_INTERVAL, host_of};
+use super::{FIRST_MEMBER_LEASE, LEASE, NodeError, RENEWAL_INTERVAL, host_of};
 use crate::exchange::FeedRole;
 use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, in_time};
 use crate::shutdown::Shutdown;
@@ -148,7 +148,7 @@ impl Member {
             return Err(NodeError::Mixed { node_id: row.get(0), host, is_member: !is_member });
         }
         let (home, version, lease) =
-            (home.to_string(), env!("CARGO_PKG_VERSION"), self.lease().as_secs_f64());
+            (home.to_string(), env!("CARGO_PKG_VERSION"), self.first_lease().as_secs_f64());
         let address = peer_address.map(|address| address.to_string());
         let parameters: [&(dyn ToSql + Sync); 7] =
             [node_id, log_id, &home, &version, &lease, &address, &is_member];
@@ -166,9 +166,9 @@ impl Member {
         Ok(self.ok(done)?)
     }
 
-    /// How long its lease is.
-    fn lease(&self) -> Duration {
-        if self.identity.peer_address.is_some() { MEMBER_LEASE } else { LEASE }
+    /// How long its first lease is.
+    fn first_lease(&self) -> Duration {
+        if self.identity.peer_address.is_some() { FIRST_MEMBER_LEASE } else { LEASE }
     }
 
     async fn look(&self, client: &Client) -> Result<Vec<NodeRow>, NodeError> {

@@ -19,6 +19,8 @@ use super::{Exchange, Server, api, ports, token};
 const MEMBERS: usize = 3;
 /// How long a client waits for an answer before it asks another member.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
+/// Pause of a client whom no member has served.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A cluster. Everything ends with it.
 pub(crate) struct Cluster {
@@ -172,6 +174,7 @@ impl ClusterClient {
                     return Some(answer);
                 }
             }
+            std::thread::sleep(RETRY_PAUSE);
             None
         })
     }
