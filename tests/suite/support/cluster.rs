@@ -13,6 +13,7 @@ use ureq::http::Method;
 
 use super::postgres::{Database, Postgres};
 use super::redis::Redis;
+use super::relay::Relay;
 use super::{Exchange, Server, api, ports, token};
 
 /// Members of a cluster.
@@ -27,6 +28,9 @@ pub(crate) struct Cluster {
     members: Vec<Option<Server>>,
     addresses: Vec<String>,
     settings: Vec<String>,
+    /// The last member reaches Postgres and Redis by these.
+    pub to_postgres: Relay,
+    pub to_redis: Relay,
     pub exchange: Exchange,
     pub redis: Redis,
     pub database: Database,
@@ -57,11 +61,15 @@ impl Cluster {
         .into();
         settings.push(redis.url());
         settings.extend(more.iter().map(|&more| more.to_owned()));
+        let to_postgres = Relay::start(&format!("http://{}", postgres.address()));
+        let to_redis = Relay::start(&redis.url().replace("redis", "http"));
         let addresses = (0..MEMBERS).map(|_| ports::free_address()).collect();
         let mut cluster = Self {
             members: Vec::new(),
             addresses,
             settings,
+            to_postgres,
+            to_redis,
             exchange,
             redis,
             database,
@@ -89,9 +97,23 @@ impl Cluster {
         assert!(self.members[number].is_none(), "it runs already");
         let (id, data) = (number.to_string(), self.data(number));
         let mut settings: Vec<&str> = vec!["--node-id", &id, "--listen", &self.addresses[number]];
-        settings.extend(self.settings.iter().map(String::as_str));
+        let settings_of_all: Vec<String> =
+            self.settings.iter().map(|given| self.relayed(number, given)).collect();
+        settings.extend(settings_of_all.iter().map(String::as_str));
         let server = Server::start(&data, &settings);
         self.members[number] = Some(server);
+    }
+
+    /// The last member's own way to Postgres and Redis.
+    fn relayed(&self, number: usize, setting: &str) -> String {
+        if number + 1 < MEMBERS {
+            return setting.to_owned();
+        }
+        let by = |relay: &Relay| relay.address.replace("http://", "");
+        let redis = self.redis.url().replace("redis://", "");
+        setting
+            .replace(&self.postgres.address(), &by(&self.to_postgres))
+            .replace(&redis, &by(&self.to_redis))
     }
 
     /// A member that runs.
@@ -107,6 +129,22 @@ impl Cluster {
     /// Takes a member out of the cluster, to end it in some other way.
     pub(crate) fn take(&mut self, number: usize) -> Server {
         self.members[number].take().expect("it runs")
+    }
+
+    /// A metric, summed over the members that run.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        self.members.iter().flatten().map(|member| member.metric(name)).sum()
+    }
+
+    /// Waits until the lease of every member is over, as none can renew it.
+    pub(crate) fn await_expired_leases(&self) {
+        // A tenth of a second between two.
+        const FAILURES: u64 = 30;
+        api::until("the leases to end", || {
+            let has_expired =
+                |member: &Server| member.metric("node_failed_renewals_total") >= FAILURES;
+            self.members.iter().flatten().all(has_expired).then_some(())
+        });
     }
 
     /// Waits until the members that run have even shares of the users.
