@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use longbow::cluster::{self, ListedNode};
 use longbow::config::{
-    Cli, Command, ConfigError, CopyArgs, MigrateArgs, NodesArgs, RestoreArgs, TokenArgs,
-    VerifyArgs, WalCommand, WalVerifyArgs, parse_command_line,
+    Cli, Command, ConfigError, CopyArgs, MigrateArgs, NodesAction, NodesArgs, RestoreArgs,
+    TokenArgs, VerifyArgs, WalCommand, WalVerifyArgs, parse_command_line,
 };
 use longbow::http::{Authenticator, Secret};
 use longbow::offline::{self, OfflineOptions};
@@ -59,7 +59,7 @@ fn run(cli: Cli, out: &mut Console) -> Result<(), Failure> {
         Command::Exchange(arguments) => topology::run_exchange(&arguments, &Log::start()?)?,
         Command::Token(arguments) => writeln!(out, "{}", token(&arguments)?)?,
         Command::Migrate(arguments) => migrate(&arguments, out)?,
-        Command::Nodes(arguments) => list_nodes(&arguments, out)?,
+        Command::Nodes(arguments) => nodes(&arguments, out)?,
         Command::Verify(arguments) => verify_records(&arguments, out)?,
         Command::Restore(arguments) => restore(&arguments, out)?,
         Command::Backfill(arguments) => backfill(&arguments, out)?,
@@ -95,19 +95,48 @@ fn migrate(arguments: &MigrateArgs, out: &mut Console) -> Result<(), Failure> {
     Ok(())
 }
 
-fn list_nodes(arguments: &NodesArgs, out: &mut Console) -> Result<(), Failure> {
-    let servers = servers(&arguments.postgres, &arguments.schema)?;
+fn nodes(arguments: &NodesArgs, out: &mut Console) -> Result<(), Failure> {
+    let servers = servers(arguments.postgres.as_deref().unwrap_or_default(), &arguments.schema)?;
+    match arguments.action {
+        None => list_nodes(&cluster::nodes(servers.of_nodes())?, out),
+        Some(NodesAction::Drain { node_id }) => {
+            if !cluster::drain(servers.of_nodes(), node_id)? {
+                return Err(format!("no member of a cluster runs as node {node_id}").into());
+            }
+            writeln!(out, "node {node_id} hands over its users and the feed")?;
+            Ok(())
+        }
+    }
+}
+
+fn list_nodes(nodes: &[ListedNode], out: &mut Console) -> Result<(), Failure> {
     writeln!(
         out,
-        "{:>4}  {:<7}  {:>6}  {:<20}  {:<8}  host",
-        "node", "state", "epoch", "since", "version"
+        "{:>4}  {:<8}  {:>6}  {:>5}  {:<4}  {:>8}  {:<21}  {:<20}  {:<8}  host",
+        "node", "state", "epoch", "users", "feed", "lease", "peers", "since", "version"
     )?;
-    for node in cluster::nodes(servers.of_nodes())? {
-        let state = if node.is_running { "running" } else { "stopped" };
-        let ListedNode { node_id, epoch, started_at, version, host, .. } = node;
+    for node in nodes {
+        let ListedNode { node_id, epoch, started_at, version, host, is_running, shares } = node;
+        let is_draining = shares.as_ref().is_some_and(|shares| shares.is_draining);
+        let state = match (is_running, is_draining) {
+            (false, _) => "stopped",
+            (true, true) => "draining",
+            (true, false) => "running",
+        };
+        // A node that shares nothing has all users and its own feed.
+        let (users, feed, lease, peers) = match shares {
+            Some(shares) => (
+                format!("{}/64", shares.partitions),
+                if shares.reads_feed { "yes" } else { "no" },
+                format!("{} ms", shares.lease_left_ms),
+                shares.peer_address.as_deref().unwrap_or("-"),
+            ),
+            None => ("-".to_owned(), "-", "-".to_owned(), "-"),
+        };
         writeln!(
             out,
-            "{node_id:>4}  {state:<7}  {epoch:>6}  {started_at:<20}  {version:<8}  {host}"
+            "{node_id:>4}  {state:<8}  {epoch:>6}  {users:>5}  {feed:<4}  {lease:>8}  {peers:<21}  \
+             {started_at:<20}  {version:<8}  {host}"
         )?;
     }
     Ok(())

@@ -5,8 +5,17 @@ use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, c
 
 const NODES: &str = "\
     SELECT node_id, epoch, home, version, lease_until > clock_timestamp(), \
-        to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') \
+        to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
+        is_member, is_draining, peer_address, \
+        (SELECT count(*) FROM projection WHERE is_current AND projection.epoch = nodes.epoch), \
+        EXISTS (SELECT FROM leases WHERE name = 'feed' AND leases.node_id = nodes.node_id \
+            AND leases.lease_until > clock_timestamp()), \
+        greatest(extract(epoch FROM lease_until - clock_timestamp()), 0)::double precision \
     FROM nodes ORDER BY node_id";
+
+const DRAIN: &str = "\
+    UPDATE nodes SET is_draining = true \
+    WHERE node_id = $1 AND is_member AND lease_until > clock_timestamp()";
 
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +28,23 @@ pub struct ListedNode {
     pub version: String,
     /// When its process joined, RFC 3339.
     pub started_at: String,
+    /// What it shares with other nodes; `None` if it is alone.
+    pub shares: Option<Shares>,
+}
+
+/// What a member of a cluster has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shares {
+    /// User partitions that it owns, of 64.
+    pub partitions: i64,
+    /// Whether it reads the exchange's feed for all.
+    pub reads_feed: bool,
+    /// Whether it hands over what it has.
+    pub is_draining: bool,
+    /// Where the others reach it.
+    pub peer_address: Option<String>,
+    /// How long its lease runs on, in milliseconds.
+    pub lease_left_ms: u64,
 }
 
 /// The nodes that Postgres knows, by number.
@@ -41,7 +67,32 @@ pub fn nodes(server: &PostgresServer) -> Result<Vec<ListedNode>, ProjectionError
             version: row.get(3),
             is_running: row.get(4),
             started_at: row.get(5),
+            shares: row.get::<_, bool>(6).then(|| Shares {
+                is_draining: row.get(7),
+                peer_address: row.get(8),
+                partitions: row.get(9),
+                reads_feed: row.get(10),
+                lease_left_ms: millis(row.get(11)),
+            }),
         }
     };
     Ok(rows.iter().map(node).collect())
+}
+
+fn millis(seconds: f64) -> u64 {
+    let left = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Asks a member to hand over its users and the feed. False if no such member runs.
+///
+/// # Errors
+/// Postgres cannot be reached, or has the tables of another version.
+pub fn drain(server: &PostgresServer, node_id: NodeId) -> Result<bool, ProjectionError> {
+    block_on(async {
+        let connection = Connection::open(server).await?;
+        check_schema(&connection.client, server).await?;
+        let told = connection.client.execute(DRAIN, &[&node_id]).await;
+        Ok(told.map_err(ProjectionError::of(server, "note that a node drains"))? == 1)
+    })
 }

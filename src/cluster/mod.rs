@@ -25,7 +25,7 @@ pub use error::NodeError;
 pub use feed_lease::FeedLease;
 pub use host::{Membership, PartitionHost};
 pub use identity::NodeIdentity;
-pub use list::{ListedNode, nodes};
+pub use list::{ListedNode, Shares, drain, nodes};
 pub use member::Member;
 pub use membership::Stops;
 pub use metrics::NodeMetrics;

@@ -28,6 +28,11 @@ pub enum ConfigError {
         /// The setting.
         setting: &'static str,
     },
+    /// Which Postgres is not said.
+    #[error(
+        "`longbow nodes` needs --postgres, or the variable LONGBOW_POSTGRES, with the address of a server"
+    )]
+    NodesWithoutPostgres,
     /// The file cannot be read, or is not TOML.
     #[error("cannot read the configuration file {path}: {message}", path = path.display())]
     Unreadable {

@@ -86,7 +86,7 @@ fn setting<'a>(command: &'a clap::Command, name: &str) -> Option<&'a clap::Arg> 
 /// Refuses flags and keys that do nothing without `--postgres`. In the environment they may stand
 /// alone: it is shared by commands with and without Postgres.
 fn check_postgres(matches: &ArgMatches) -> Result<(), ConfigError> {
-    let Some((_, matches)) = matches.subcommand() else { return Ok(()) };
+    let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
     let is_given = |id| {
         let source = matches.try_contains_id(id).ok().and_then(|_| matches.value_source(id));
         source == Some(ValueSource::CommandLine)
@@ -97,6 +97,10 @@ fn check_postgres(matches: &ArgMatches) -> Result<(), ConfigError> {
         ("--postgres-schema", is_given("postgres_schema")),
     ];
     let has_postgres = matches.try_contains_id("postgres").unwrap_or(true);
+    if name == "nodes" && !has_postgres {
+        // Not a required flag for clap, as it may stand after a subcommand of this one.
+        return Err(ConfigError::NodesWithoutPostgres);
+    }
     match unheeded.into_iter().find(|(_, is_given)| *is_given && !has_postgres) {
         Some((setting, _)) => Err(ConfigError::WithoutPostgres { setting }),
         None => Ok(()),

@@ -24,5 +24,5 @@ pub use file::parse_command_line;
 pub use listen::ListenAddress;
 pub use offline::{CopyArgs, RestoreArgs, VerifyArgs};
 pub use operator::{ActArgs, AdminArgs, CaseArgs, CloseOrderArgs, QuarantineCommand};
-pub use postgres::{CommitTo, MigrateArgs, NodesArgs, PostgresArgs, SchemaArgs};
+pub use postgres::{CommitTo, MigrateArgs, NodesAction, NodesArgs, PostgresArgs, SchemaArgs};
 pub use streams::StreamArgs;

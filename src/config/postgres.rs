@@ -1,8 +1,9 @@
 //! Settings of the projection into Postgres.
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::number::whole;
+use crate::cluster::NodeId;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -89,12 +90,33 @@ pub struct MigrateArgs {
 #[derive(Clone, Args)]
 #[command(args_override_self = true)]
 pub struct NodesArgs {
+    #[command(subcommand)]
+    pub action: Option<NodesAction>,
+
     /// The Postgres servers, as given to `serve`.
-    #[arg(long, env = "LONGBOW_POSTGRES", value_name = "URL|RANGES", hide_env_values = true)]
-    pub postgres: String,
+    #[arg(
+        long,
+        env = "LONGBOW_POSTGRES",
+        value_name = "URL|RANGES",
+        hide_env_values = true,
+        global = true
+    )]
+    pub postgres: Option<String>,
 
     #[command(flatten)]
     pub schema: SchemaArgs,
+}
+
+/// What to do with a node.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum NodesAction {
+    /// Has a node hand over its users and the feed to the others. It goes on running, without users,
+    /// until it is stopped.
+    Drain {
+        /// The number of the node, as `longbow nodes` lists it.
+        #[arg(value_name = "NODE", value_parser = clap::value_parser!(i16).range(0..=1023))]
+        node_id: NodeId,
+    },
 }
 
 /// The schema of the tables.

@@ -45,3 +45,25 @@ fn a_member_that_was_frozen_for_longer_than_its_lease_ends() {
     traders.await_progress();
     traders.end().check(&cluster);
 }
+
+#[test]
+fn an_operator_drains_a_member() {
+    let cluster = Cluster::start(&[]);
+    let nodes = |action: &[&str]| {
+        let command = [&["nodes"], action, &["--postgres", &cluster.database.url]].concat();
+        let output = crate::support::run(&command);
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (is_done, said) = nodes(&["drain", "1"]);
+    assert!(is_done && said.contains("node 1 hands over"), "{said}");
+    crate::support::api::until("its users to be elsewhere", || {
+        (cluster.member(1).metric("node_partitions") == 0).then_some(())
+    });
+    let (_, list) = nodes(&[]);
+    let words = |line: &str| line.split_whitespace().take(4).map(str::to_owned).collect();
+    let listed: Vec<Vec<String>> = list.lines().skip(1).map(words).collect();
+    assert_eq!((&*listed[1][1], &*listed[1][3]), ("draining", "0/64"), "{list}");
+    assert_eq!((&*listed[0][3], &*listed[2][3]), ("32/64", "32/64"), "{list}");
+    let (is_done, _) = nodes(&["drain", "7"]);
+    assert!(!is_done, "there is no such node");
+}

@@ -209,7 +209,9 @@ fn commands(of: &str) -> Vec<String> {
         let line = line.strip_prefix("  ")?;
         line.split(' ').next().filter(|name| !name.is_empty() && *name != "help")
     });
-    names.flat_map(|name| commands(format!("{of} {name}").trim())).collect()
+    // It also does something without a command below it.
+    let own = help.contains(" [COMMAND]\n").then(|| of.to_owned());
+    own.into_iter().chain(names.flat_map(|name| commands(format!("{of} {name}").trim()))).collect()
 }
 
 /// The commands of a heading of `docs/configuration.md`, and the flags below it.
