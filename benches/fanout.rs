@@ -138,6 +138,7 @@ fn hub(criterion: &mut Criterion) {
         reader,
         watch,
         HubOptions {
+            node: None,
             shard: 0,
             limits: StreamLimits::default(),
             metrics: StreamMetrics::default(),

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use longbow::cluster::{self, ListedNode};
 use longbow::config::{
-    Cli, Command, ConfigError, CopyArgs, MigrateArgs, NodesAction, NodesArgs, RestoreArgs,
-    TokenArgs, VerifyArgs, WalCommand, WalVerifyArgs, parse_command_line,
+    Cli, Command, ConfigError, CopyArgs, KeysCommand, MigrateArgs, NodesAction, NodesArgs,
+    RestoreArgs, TokenArgs, VerifyArgs, WalCommand, WalVerifyArgs, parse_command_line,
 };
-use longbow::http::{Authenticator, Secret};
+use longbow::http::{Authenticator, KeysDirectory, Secret};
 use longbow::offline::{self, OfflineOptions};
 use longbow::projection::{self, Migrated};
 use longbow::topology::{self, Console, Log, ServeError, complain, servers};
@@ -58,6 +58,10 @@ fn run(cli: Cli, out: &mut Console) -> Result<(), Failure> {
         Command::Serve(arguments) => topology::serve(&arguments, &Log::start()?)?,
         Command::Exchange(arguments) => topology::run_exchange(&arguments, &Log::start()?)?,
         Command::Token(arguments) => writeln!(out, "{}", token(&arguments)?)?,
+        Command::Keys(KeysCommand::Init(arguments)) => {
+            let keys = KeysDirectory::make(&arguments.directory)?;
+            writeln!(out, "{}", keys.made())?;
+        }
         Command::Migrate(arguments) => migrate(&arguments, out)?,
         Command::Nodes(arguments) => nodes(&arguments, out)?,
         Command::Verify(arguments) => verify_records(&arguments, out)?,
@@ -76,9 +80,10 @@ fn run(cli: Cli, out: &mut Console) -> Result<(), Failure> {
 }
 
 fn token(arguments: &TokenArgs) -> Result<String, Failure> {
-    let secret = match &arguments.jwt_secret_file {
-        Some(path) => Secret::read(path).map_err(ServeError::Secret)?,
-        None => Secret::made_in(&arguments.data_dir)?,
+    let secret = match (&arguments.keys, &arguments.jwt_secret_file) {
+        (Some(keys), _) => KeysDirectory::at(keys).token_secret().map_err(ServeError::Secret)?,
+        (None, Some(path)) => Secret::read(path).map_err(ServeError::Secret)?,
+        (None, None) => Secret::made_in(&arguments.data_dir)?,
     };
     Ok(Authenticator::new(&secret).issue(&arguments.user)?)
 }

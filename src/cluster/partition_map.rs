@@ -40,6 +40,7 @@ struct Shared {
 struct Nodes {
     routes: [Route; USER_PARTITIONS],
     peers: Vec<Peer>,
+    changes: u64,
 }
 
 impl PartitionMap {
@@ -54,7 +55,7 @@ impl PartitionMap {
     }
 
     fn filled_with(route: Route, serves_until: u64) -> Self {
-        let nodes = Nodes { routes: [route; USER_PARTITIONS], peers: Vec::new() };
+        let nodes = Nodes { routes: [route; USER_PARTITIONS], peers: Vec::new(), changes: 0 };
         let serves_until = AtomicU64::new(serves_until);
         Self(Arc::new(Shared { nodes: RwLock::new(nodes), serves_until }))
     }
@@ -89,19 +90,26 @@ impl PartitionMap {
         self.read(|nodes| nodes.peers.clone())
     }
 
+    /// How often an owner has changed.
+    pub fn changes(&self) -> u64 {
+        self.read(|nodes| nodes.changes)
+    }
+
     /// Replaces everything.
-    pub(super) fn set(&self, routes: [Route; USER_PARTITIONS], peers: Vec<Peer>) {
+    pub(crate) fn set(&self, routes: [Route; USER_PARTITIONS], peers: Vec<Peer>) {
         // A writer that panicked has left it whole: both fields are replaced together.
         let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        *nodes = Nodes { routes, peers };
+        let changes = nodes.changes + u64::from(nodes.routes != routes);
+        *nodes = Nodes { routes, peers, changes };
     }
 
     /// Changes the owner of one partition.
-    pub(super) fn set_route(&self, partition: UserPartition, route: Route) {
+    pub(crate) fn set_route(&self, partition: UserPartition, route: Route) {
         let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = nodes.routes.get_mut(partition.index()) {
             *place = route;
         }
+        nodes.changes += 1;
     }
 
     fn read<T>(&self, read: impl FnOnce(&Nodes) -> T) -> T {

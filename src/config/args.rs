@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::exchange_link::ExchangeLinkArgs;
+use super::keys::KeysCommand;
 use super::listen::ListenAddress;
 use super::number::{data_dir, whole};
 use super::offline::{CopyArgs, RestoreArgs, VerifyArgs};
@@ -51,6 +52,9 @@ pub enum Command {
     /// Print a development token for a user, signed with the key of a server that was started
     /// before.
     Token(TokenArgs),
+    /// Make the keys that the nodes of a deployment share.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Read the write-ahead log.
     #[command(subcommand)]
     Wal(WalCommand),
@@ -92,6 +96,11 @@ pub struct ServeArgs {
         default_value = "127.0.0.1:9090"
     )]
     pub admin_listen: ListenAddress,
+
+    /// Address for the other nodes, with --redis, --postgres and --commit postgres: one that they
+    /// reach this host at. By default a free port on the first address of --listen. Keep it private.
+    #[arg(long, env = "LONGBOW_PEER_LISTEN", value_name = "ADDR")]
+    pub peer_listen: Option<ListenAddress>,
 
     /// Seconds that an idle client connection is kept. A load balancer in front must close its own
     /// idle connections sooner; most do after 60.
@@ -168,6 +177,12 @@ pub struct ServeArgs {
     /// key in the data directory, and anybody may log in by name: for development only.
     #[arg(long, env = "LONGBOW_JWT_SECRET_FILE", value_name = "FILE")]
     pub jwt_secret_file: Option<PathBuf>,
+
+    /// Directory with the keys that nodes share, from `longbow keys init`: token.key, the key of the
+    /// tokens, and peers.key, by which nodes know each other. Needed with --redis, --postgres and
+    /// --commit postgres.
+    #[arg(long, env = "LONGBOW_KEYS", value_name = "DIR", conflicts_with = "jwt_secret_file")]
+    pub keys: Option<PathBuf>,
 
     /// TOML file with any of these settings, named like the flags.
     #[arg(long, env = "LONGBOW_CONFIG", value_name = "FILE")]
@@ -322,6 +337,10 @@ pub struct TokenArgs {
     /// File with the key of the tokens, if the server was given one.
     #[arg(long, env = "LONGBOW_JWT_SECRET_FILE", value_name = "FILE")]
     pub jwt_secret_file: Option<PathBuf>,
+
+    /// Directory with the keys that nodes share, if the servers were given one.
+    #[arg(long, env = "LONGBOW_KEYS", value_name = "DIR", conflicts_with = "jwt_secret_file")]
+    pub keys: Option<PathBuf>,
 }
 
 /// The subcommands of `wal`.

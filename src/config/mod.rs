@@ -7,6 +7,7 @@ mod environment;
 mod error;
 mod exchange_link;
 mod file;
+mod keys;
 mod listen;
 mod number;
 mod offline;
@@ -21,6 +22,7 @@ pub use args::{
 pub use error::ConfigError;
 pub use exchange_link::{ExchangeLinkArgs, WebhookUrl};
 pub use file::parse_command_line;
+pub use keys::{KeysCommand, KeysInitArgs};
 pub use listen::ListenAddress;
 pub use offline::{CopyArgs, RestoreArgs, VerifyArgs};
 pub use operator::{ActArgs, AdminArgs, CaseArgs, CloseOrderArgs, QuarantineCommand};

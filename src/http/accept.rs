@@ -17,6 +17,7 @@ use super::app::App;
 use super::connection::serve_connection;
 use super::limits::HttpLimits;
 use super::metrics::HttpMetrics;
+use super::peer_router::route_peer;
 use super::router::route;
 
 /// Connections accepted in a row before the shard's other tasks run: at 20-30 us each, half a
@@ -45,6 +46,26 @@ pub async fn serve_clients(
         let hub = Some(Rc::clone(&app.hub));
         async move {
             let handle = |request| route(Rc::clone(&app), request);
+            serve_connection(stream, limits, metrics, hub, handle).await;
+        }
+    })
+    .await;
+}
+
+/// Serves other nodes on a shard's listener for them until the process stops.
+pub async fn serve_peers(
+    listener: TcpListener,
+    metrics: HttpMetrics,
+    shutdown: Shutdown,
+    app: Rc<App>,
+) {
+    let counted = metrics.clone();
+    let limits = HttpLimits::of_peers();
+    serve_listener(listener, limits, metrics, shutdown, move |stream| {
+        let (app, metrics) = (Rc::clone(&app), counted.clone());
+        let hub = Some(Rc::clone(&app.hub));
+        async move {
+            let handle = |request| route_peer(Rc::clone(&app), request);
             serve_connection(stream, limits, metrics, hub, handle).await;
         }
     })

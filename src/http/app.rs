@@ -12,7 +12,9 @@ use crate::stream::{Hub, StreamQuotas, StreamRouter};
 
 use super::auth::Authenticator;
 use super::health::Health;
+use super::peers::{PeerPool, Peers};
 use super::problem::Problem;
+use super::relay::Relays;
 
 /// State shared by all shards.
 #[derive(Clone)]
@@ -31,6 +33,8 @@ pub struct Site {
     pub metrics: Arc<Metrics>,
     /// Further inputs of readiness.
     pub health: Health,
+    /// The other nodes, where this one shares users with them.
+    pub peers: Option<Peers>,
 }
 
 /// Settings and services that all streams share.
@@ -50,9 +54,23 @@ pub struct App {
     pub site: Site,
     /// This shard's streams.
     pub hub: Rc<RefCell<Hub>>,
+    /// Streams that other nodes have.
+    pub(super) relays: Rc<Relays>,
+    /// This shard's connections to other nodes.
+    pub(super) peer_pool: PeerPool,
 }
 
 impl App {
+    /// The handlers' state on one shard.
+    pub fn new(site: Site, hub: Rc<RefCell<Hub>>, relays: Rc<Relays>) -> Self {
+        Self { site, hub, relays, peer_pool: PeerPool::default() }
+    }
+
+    /// The number of this node, where it shares users with others.
+    pub(super) fn node(&self) -> Option<u16> {
+        self.site.peers.as_ref().and_then(|peers| peers.node_id().try_into().ok())
+    }
+
     /// The symbols that the exchange lists.
     ///
     /// # Errors

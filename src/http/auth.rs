@@ -50,7 +50,7 @@ pub struct Secret {
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read or written.
-    #[error("cannot use the token secret in {path}", path = path.display())]
+    #[error("cannot use the secret in {path}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -67,7 +67,7 @@ pub enum SecretError {
         directory: PathBuf,
     },
     /// The key is too short to be safe.
-    #[error("the token secret in {path} has {length} bytes; at least {MIN_SECRET_BYTES} are needed", path = path.display())]
+    #[error("the secret in {path} has {length} bytes; at least {MIN_SECRET_BYTES} are needed", path = path.display())]
     TooShort {
         /// The file.
         path: PathBuf,
@@ -82,13 +82,7 @@ impl Secret {
     /// # Errors
     /// The file cannot be read or the key is too short.
     pub fn read(path: &Path) -> Result<Self, SecretError> {
-        let bytes =
-            fs::read(path).map_err(|source| SecretError::File { path: path.to_owned(), source })?;
-        let bytes = bytes.trim_ascii_end().to_vec();
-        if bytes.len() < MIN_SECRET_BYTES {
-            return Err(SecretError::TooShort { path: path.to_owned(), length: bytes.len() });
-        }
-        Ok(Self { bytes, is_development: false })
+        Ok(Self { bytes: read_secret(path)?, is_development: false })
     }
 
     /// The development key that a server has generated in a data directory.
@@ -111,8 +105,7 @@ impl Secret {
         let path = directory.token_secret();
         let make = || -> io::Result<()> {
             fs::create_dir_all(directory.path())?;
-            let key: [u8; MIN_SECRET_BYTES] = rand::random();
-            let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            let key = new_secret();
             // Atomic, even if two processes start at once: the first hard link wins.
             let draft = directory.token_secret_draft(std::process::id());
             let mut file = OpenOptions::new()
@@ -135,6 +128,23 @@ impl Secret {
         }
         Ok(Self { is_development: true, ..Self::read(&path)? })
     }
+}
+
+/// Reads a secret, without trailing white space.
+pub(super) fn read_secret(path: &Path) -> Result<Vec<u8>, SecretError> {
+    let bytes =
+        fs::read(path).map_err(|source| SecretError::File { path: path.to_owned(), source })?;
+    let bytes = bytes.trim_ascii_end().to_vec();
+    if bytes.len() < MIN_SECRET_BYTES {
+        return Err(SecretError::TooShort { path: path.to_owned(), length: bytes.len() });
+    }
+    Ok(bytes)
+}
+
+/// A new random secret, as text.
+pub(super) fn new_secret() -> String {
+    let key: [u8; MIN_SECRET_BYTES] = rand::random();
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Verifies tokens, and issues them.

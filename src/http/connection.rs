@@ -16,12 +16,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 
 use crate::metrics::Gauge;
-use crate::runtime::{FirstRead, HyperIo, TcpStream, sleep};
+use crate::runtime::{FirstRead, HyperIo, TcpStream, sleep, spawn_local};
 use crate::stream::{Hub, StreamRequest};
 
 use super::limits::HttpLimits;
 use super::metrics::HttpMetrics;
 use super::problem::Problem;
+use super::relay::Relay;
 use super::reply::Reply;
 
 /// Most bytes of a request head or a response that hyper buffers.
@@ -50,6 +51,7 @@ enum End {
 
 enum Departure {
     Stream(StreamRequest),
+    Relay(Box<Relay>),
     Bytes(Vec<u8>),
 }
 
@@ -89,6 +91,7 @@ pub(super) async fn serve_connection<F>(
                     return Ok::<_, Infallible>(response);
                 }
                 Reply::Stream(request) => Departure::Stream(request),
+                Reply::Relay(relay) => Departure::Relay(relay),
                 Reply::Bytes(bytes) => Departure::Bytes(bytes),
             };
             *departure.borrow_mut() = Some(leaving);
@@ -144,13 +147,18 @@ pub(super) async fn serve_connection<F>(
                 return;
             }
             match departure {
-                Departure::Stream(_) if parts.io.has_ended() => {
+                Departure::Stream(_) | Departure::Relay(_) if parts.io.has_ended() => {
                     metrics.broken_connections.inc();
                     refuse_half_closed(parts.io).await;
                 }
                 Departure::Stream(request) => {
                     metrics.graduated.inc();
                     graduate(&parts.io, hub, request);
+                }
+                Departure::Relay(relay) => {
+                    metrics.graduated.inc();
+                    // A task of its own: a stream counts as no connection.
+                    spawn_local(relay.run(parts.io)).detach();
                 }
                 Departure::Bytes(bytes) => {
                     let mut io = parts.io;
@@ -252,15 +260,8 @@ async fn refuse(mut io: HyperIo, answer: &[u8]) {
     linger(io).await;
 }
 
-async fn send_and_end(mut io: &mut HyperIo, bytes: &[u8]) {
-    use hyper::rt::Write;
-    let mut sent = 0;
-    while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
-        match poll_fn(|context| Pin::new(&mut io).poll_write(context, rest)).await {
-            Ok(written) if written > 0 => sent += written,
-            _ => return,
-        }
+async fn send_and_end(io: &mut HyperIo, bytes: &[u8]) {
+    if io.send_all(bytes).await.is_ok() {
+        io.end().await;
     }
-    // Fails only if the client has closed already.
-    let _closed = poll_fn(|context| Pin::new(&mut io).poll_shutdown(context)).await;
 }

@@ -15,6 +15,11 @@ pub struct HttpLimits {
 }
 
 impl HttpLimits {
+    /// The limits of the listener for other nodes. They close idle connections sooner.
+    pub(super) fn of_peers() -> Self {
+        Self { connections: 10_000, idle: Duration::from_secs(75), head: Duration::from_secs(5) }
+    }
+
     /// The default limits with this idle timeout.
     pub fn keeping(idle: Duration) -> Self {
         Self { connections: 10_000, idle, head: Duration::from_secs(30) }

@@ -92,6 +92,11 @@ impl Problem {
         Self { retry_after_seconds: Some(TOO_MANY_RETRY_SECONDS), ..problem }
     }
 
+    /// Its stable code.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// Whether the same request may succeed later.
     pub(super) fn is_passing(&self) -> bool {
         self.retry_after_seconds.is_some()

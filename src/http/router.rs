@@ -9,12 +9,12 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::app::App;
+use super::call::Call;
 use super::path::{file_path, segments};
 use super::problem::{HttpResponse, Problem, excerpt};
 use super::reply::Reply;
-use super::routes::{
-    order_stream, orders, page, session, subscribe, subscription_change, symbols, webhook,
-};
+use super::routes::{page, session, subscribe, symbols, webhook};
+use super::user_routes::{self, Wish};
 use crate::web::{self, Asset};
 
 /// Longest path and query together.
@@ -22,7 +22,7 @@ const MAX_URI_BYTES: usize = 32 * 1024;
 
 /// The resource that a path names.
 #[derive(Debug, Clone, Copy)]
-enum Route<'a> {
+pub(super) enum Route<'a> {
     Session,
     Symbols,
     Symbol(&'a str),
@@ -37,7 +37,7 @@ enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    fn find(path: &str, segments: &[&'a str]) -> Option<Self> {
+    pub(super) fn find(path: &str, segments: &[&'a str]) -> Option<Self> {
         Some(match segments {
             ["session"] => Self::Session,
             ["symbols"] => Self::Symbols,
@@ -51,6 +51,21 @@ impl<'a> Route<'a> {
             ["exchange", "trades"] => Self::Webhook,
             _ => Self::File(web::asset(&file_path(path, segments)?)?),
         })
+    }
+
+    /// What a user asks for with this method, where it is about orders or about streams that any node
+    /// may have.
+    pub(super) fn wish(self, method: &Method) -> Option<Wish<'a>> {
+        match (self, method.as_str()) {
+            (Self::NewOrder, "POST") => Some(Wish::NewOrder),
+            (Self::Order(id), "GET" | "HEAD") => Some(Wish::Order(id)),
+            (Self::Order(id), "DELETE") => Some(Wish::Cancel(id)),
+            (Self::Orders, "GET" | "HEAD") => Some(Wish::Orders),
+            (Self::OrderStream, "GET" | "HEAD") => Some(Wish::OrderStream),
+            (Self::Subscribe, "GET" | "HEAD") => Some(Wish::PriceStream),
+            (Self::OpenStream(id), "PATCH") => Some(Wish::ChangeStream(id)),
+            _ => None,
+        }
     }
 
     /// The methods of the route, in the form of `Allow`.
@@ -70,7 +85,12 @@ impl<'a> Route<'a> {
 
 /// Finds and runs the route of a request. `HEAD` is answered like `GET`; hyper omits the body.
 pub(super) async fn route(app: Rc<App>, request: Request<Incoming>) -> Reply {
-    answer(&app, request).await.unwrap_or_else(|problem| Reply::Response(problem.into_response()))
+    let answered = answer(&app, request).await;
+    let mut reply = answered.unwrap_or_else(|problem| Reply::Response(problem.into_response()));
+    if let Some(peers) = &app.site.peers {
+        reply.name_node(peers);
+    }
+    reply
 }
 
 /// A request of HTTP/1.1 has exactly one `Host` (RFC 9112, section 3.2).
@@ -85,7 +105,7 @@ pub(super) fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_host", detail).closing())
 }
 
-async fn answer(app: &App, request: Request<Incoming>) -> Result<Reply, Problem> {
+async fn answer(app: &Rc<App>, request: Request<Incoming>) -> Result<Reply, Problem> {
     check_host(&request)?;
     if request.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > MAX_URI_BYTES) {
         let detail = format!("The path and query exceed {MAX_URI_BYTES} bytes.");
@@ -100,24 +120,19 @@ async fn answer(app: &App, request: Request<Incoming>) -> Result<Reply, Problem>
     let route = Route::find(&path, &segments);
     let route = route.ok_or_else(|| nothing_at(&path))?;
     let method = request.method().clone();
+    if let Some(wish) = route.wish(&method) {
+        let call = Call::of_client(app, request).await?;
+        return user_routes::answer(app, wish, call).await;
+    }
     let response = match (route, method.as_str()) {
         (Route::Webhook, _) if app.site.webhook.is_none() => Err(webhook::no_webhook()),
         (Route::Session, "POST") => session::post(app, request).await,
         (Route::Session, "DELETE") => session::delete(app, &request),
         (Route::Symbols, "GET" | "HEAD") => symbols::list(app, &request),
         (Route::Symbol(name), "GET" | "HEAD") => symbols::get(app, &request, name),
-        // `EventSource` streams answer most problems themselves: on most other answers a browser
-        // gives up for good.
-        (Route::Subscribe, "GET" | "HEAD") => return Ok(subscribe::get(app, &request)),
-        (Route::OrderStream, "GET" | "HEAD") => return Ok(order_stream::get(app, &request)),
         (Route::Subscribe, "POST") => {
             return subscribe::post(app, request).await.map(Reply::Stream);
         }
-        (Route::OpenStream(id), "PATCH") => subscription_change::patch(app, request, id).await,
-        (Route::NewOrder, "POST") => orders::post(app, request).await,
-        (Route::Order(id), "GET" | "HEAD") => orders::get(app, &request, id).await,
-        (Route::Order(id), "DELETE") => orders::delete(app, &request, id).await,
-        (Route::Orders, "GET" | "HEAD") => orders::list(app, &request).await,
         (Route::Webhook, "POST") => webhook::post(app, request).await,
         (Route::File(asset), "GET" | "HEAD") => Ok(page::get(asset)),
         (route, _) => Err(Problem::not_allowed(&method, route.allowed())),

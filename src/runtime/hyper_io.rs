@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use glommio::net::TcpStream;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use rustix::net::{RecvFlags, recv};
@@ -74,6 +74,26 @@ impl HyperIo {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the peer shuts down its side or is gone. What it sends until then is discarded.
+    pub async fn ended(&mut self) {
+        let mut chunk = [0; 64];
+        while matches!(self.stream.read(&mut chunk).await, Ok(1..)) {}
+    }
+
+    /// Sends all of these bytes.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn send_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    /// Shuts down this side.
+    pub async fn end(&mut self) {
+        // Fails only if the peer has closed already.
+        let _closed = self.stream.close().await;
     }
 
     /// Whether the peer has shut down its side, and everything before that was read.

@@ -6,12 +6,12 @@ use crate::types::{Symbol, TimestampMicros};
 /// Longest price frame: fixed text, a symbol of 15 bytes, and two numbers of 20.
 pub(super) const MAX_FRAME_BYTES: usize = 112;
 
-/// Response head of every stream. No chunking: the body ends with the connection.
+/// What the response head of every stream begins with. No chunking: the body ends with the connection.
 const HEAD: &str = "HTTP/1.1 200 OK\r\n\
     Content-Type: text/event-stream\r\n\
     Cache-Control: no-store\r\n\
     X-Accel-Buffering: no\r\n\
-    Connection: close\r\n\r\n";
+    Connection: close\r\n";
 
 /// Separates the two halves of an id on a stream of prices and orders: the position in the feed, and
 /// the cursor into the changes of orders.
@@ -113,6 +113,8 @@ impl Default for PriceFrame {
 /// What the `open` event of a stream says.
 #[derive(Debug)]
 pub(super) struct Opening<'a> {
+    /// The node that has the stream, where there are several.
+    pub node: Option<u16>,
     pub stream_id: &'a str,
     pub symbols: &'a [Symbol],
     pub heartbeat_ms: u64,
@@ -126,9 +128,16 @@ fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// The head of a stream alone, for `HEAD` requests.
-pub fn stream_head() -> Vec<u8> {
-    HEAD.as_bytes().to_vec()
+/// The head of a stream alone, for `HEAD` requests; with the node that has it, where there are several.
+pub fn stream_head(node: Option<u16>) -> Vec<u8> {
+    let mut out = HEAD.as_bytes().to_vec();
+    if let Some(node) = node {
+        out.extend_from_slice(b"X-Longbow-Node: ");
+        push_number(&mut out, node);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    out
 }
 
 /// Whether these bytes are the beginning of a stream.
@@ -138,8 +147,8 @@ pub(super) fn is_beginning(bytes: &[u8]) -> bool {
 
 /// Appends the beginning of an `open` event. Every event has data: some clients take one without for
 /// an empty message, and others ignore a `retry:` without data.
-fn write_open(out: &mut Vec<u8>, retry_ms: u32) {
-    out.extend_from_slice(HEAD.as_bytes());
+fn write_open(out: &mut Vec<u8>, node: Option<u16>, retry_ms: u32) {
+    out.extend_from_slice(&stream_head(node));
     out.extend_from_slice(b"event: open\nretry: ");
     push_number(out, retry_ms);
     out.extend_from_slice(b"\ndata: {");
@@ -152,14 +161,19 @@ fn write_heartbeat_ms(out: &mut Vec<u8>, heartbeat_ms: u64) {
 }
 
 /// Appends the first bytes of a stream of orders alone.
-pub(super) fn write_order_opening(out: &mut Vec<u8>, heartbeat_ms: u64, retry_ms: u32) {
-    write_open(out, retry_ms);
+pub(super) fn write_order_opening(
+    out: &mut Vec<u8>,
+    node: Option<u16>,
+    heartbeat_ms: u64,
+    retry_ms: u32,
+) {
+    write_open(out, node, retry_ms);
     write_heartbeat_ms(out, heartbeat_ms);
 }
 
 /// Appends the first bytes of a stream of prices.
 pub(super) fn write_opening(out: &mut Vec<u8>, opening: &Opening<'_>) {
-    write_open(out, opening.retry_ms);
+    write_open(out, opening.node, opening.retry_ms);
     out.extend_from_slice(b"\"streamId\":\"");
     out.extend_from_slice(opening.stream_id.as_bytes());
     out.extend_from_slice(b"\",\"symbols\":[");
@@ -183,8 +197,15 @@ pub(super) fn write_opening(out: &mut Vec<u8>, opening: &Opening<'_>) {
 
 /// A stream that ends at once, for a browser that is to come back later: an `EventSource` gives up
 /// for good on any answer but 200.
-pub fn come_back_later(retry_ms: u32) -> Vec<u8> {
-    let mut out = stream_head();
+pub fn come_back_later(node: Option<u16>, retry_ms: u32) -> Vec<u8> {
+    let mut out = stream_head(node);
+    write_goodbye(&mut out, retry_ms);
+    out
+}
+
+/// The last event of a stream that the server ends.
+pub fn goodbye(retry_ms: u32) -> Vec<u8> {
+    let mut out = Vec::new();
     write_goodbye(&mut out, retry_ms);
     out
 }
@@ -273,6 +294,7 @@ mod tests {
         let mut out = Vec::new();
         let symbols = [Symbol::new("META").unwrap(), Symbol::new("AAPL").unwrap()];
         let opening = Opening {
+            node: None,
             stream_id: "abc",
             symbols: &symbols,
             heartbeat_ms: 15_000,

@@ -54,6 +54,8 @@ pub enum Next {
 
 /// What sets one hub apart from another.
 pub struct HubOptions {
+    /// Number of the node, where it shares users with others.
+    pub node: Option<u16>,
     /// Number of the shard.
     pub shard: u16,
     /// Limits of its streams.
@@ -66,6 +68,7 @@ pub struct HubOptions {
 
 /// The streams of one shard. Single-threaded; [`drive`](super::drive) runs it in slices.
 pub struct Hub {
+    node: Option<u16>,
     shard: u16,
     limits: StreamLimits,
     metrics: StreamMetrics,
@@ -91,8 +94,9 @@ impl Hub {
         watch: Arc<ShardWatch>,
         options: HubOptions,
     ) -> io::Result<Self> {
-        let HubOptions { shard, limits, metrics, orders } = options;
+        let HubOptions { node, shard, limits, metrics, orders } = options;
         Ok(Self {
+            node,
             shard,
             limits,
             feed: Feed::new(market),

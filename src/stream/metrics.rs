@@ -17,6 +17,8 @@ pub struct StreamMetrics {
     pub closed_stalled: Counter,
     /// Closed because the server stopped.
     pub closed_shutdown: Counter,
+    /// Closed because another node has their user's orders.
+    pub closed_moved: Counter,
     /// Successful sends.
     pub sends: Counter,
     /// Bytes that the kernel took.
@@ -72,6 +74,11 @@ impl StreamMetrics {
             ("streams_closed_by_client", "Streams whose client went", &self.closed_by_client),
             ("streams_closed_stalled", "Streams closed as too slow", &self.closed_stalled),
             ("streams_closed_shutdown", "Streams closed by a stop", &self.closed_shutdown),
+            (
+                "streams_closed_moved",
+                "Streams closed as another node has their user's orders",
+                &self.closed_moved,
+            ),
             ("stream_sends", "Successful sends to streams", &self.sends),
             ("stream_sent_bytes", "Bytes sent to streams", &self.sent_bytes),
             ("stream_prices", "Price events sent", &self.prices),

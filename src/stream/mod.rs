@@ -57,7 +57,9 @@ mod wheel;
 mod window;
 
 pub use driver::drive;
-pub use frame::{Heartbeat, ID_SEPARATOR, ResumePoint, come_back_later, stream_head, write_price};
+pub use frame::{
+    Heartbeat, ID_SEPARATOR, ResumePoint, come_back_later, goodbye, stream_head, write_price,
+};
 pub use hub::{Hub, HubOptions, Next};
 pub use limits::{DEFAULT_KEPT_PRINTS, MAX_SYMBOLS_PER_STREAM, RETRY_MS, StreamLimits};
 pub use metrics::StreamMetrics;

@@ -1,4 +1,4 @@
-//! The sockets that clients and operators connect to.
+//! The sockets that clients, operators and other nodes connect to.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +23,8 @@ const RELEASE_LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Addresses {
     clients: Vec<SocketAddr>,
     operators: Vec<SocketAddr>,
+    /// One, if there may be other nodes: they are told one.
+    peers: Option<SocketAddr>,
 }
 
 /// Listening sockets.
@@ -35,19 +37,23 @@ pub(super) struct Listeners {
     pub operators: Vec<OwnedFd>,
     /// What operators connect to.
     pub operator_addresses: Vec<SocketAddr>,
+    /// One of each shard, for other nodes.
+    pub peers: Vec<OwnedFd>,
+    /// What other nodes connect to.
+    pub peer_address: Option<SocketAddr>,
 }
 
 impl Addresses {
     /// Looks the names up.
     ///
     /// # Errors
-    /// A name is not known, or both listeners are at one address.
+    /// A name is not known, both listeners are at one address, or other nodes would not reach this one.
     pub(super) fn of(arguments: &ServeArgs) -> Result<Self, ServeError> {
         let clients = resolve("--listen", &arguments.listen)?;
         let operators = resolve("--admin-listen", &arguments.admin_listen)?;
         match clients.iter().find(|address| address.port() != 0 && operators.contains(address)) {
             Some(&address) => Err(ServeError::SameAddress { address }),
-            None => Ok(Self { clients, operators }),
+            None => Ok(Self { peers: address_for_peers(arguments, &clients)?, clients, operators }),
         }
     }
 
@@ -58,7 +64,8 @@ impl Addresses {
     pub(super) fn probe(&self) -> Result<(), ListenError> {
         let clients = each(&self.clients, listen_alone)?;
         let operators = each(&self.operators, listen_alone)?;
-        drop((clients, operators));
+        let peers = each(self.peers.as_slice(), listen_alone)?;
+        drop((clients, operators, peers));
         Ok(())
     }
 
@@ -69,13 +76,7 @@ impl Addresses {
     /// An address is taken, not local, or not permitted.
     pub(super) fn listen(&self, shards: usize) -> Result<Listeners, ListenError> {
         let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
-        let clients = each(&self.clients, |address| {
-            let (address, probe) = listen_alone(address)?;
-            drop(probe);
-            let own: Result<Vec<OwnedFd>, ListenError> =
-                (0..shards).map(|_| listen(address, true)).collect();
-            Ok((address, own?))
-        })?;
+        let clients = each(&self.clients, |address| listen_shared(address, shards))?;
         let mut addresses = Vec::new();
         for (address, own) in clients {
             addresses.push(address);
@@ -85,7 +86,35 @@ impl Addresses {
         }
         let operators = each(&self.operators, listen_alone)?;
         let (operator_addresses, operators) = operators.into_iter().unzip();
-        Ok(Listeners { shards: sockets, addresses, operators, operator_addresses })
+        let peers = each(self.peers.as_slice(), |address| listen_shared(address, shards))?;
+        let (peer_addresses, peers): (Vec<_>, Vec<_>) = peers.into_iter().unzip();
+        Ok(Listeners {
+            shards: sockets,
+            addresses,
+            operators,
+            operator_addresses,
+            peers: peers.into_iter().flatten().collect(),
+            peer_address: peer_addresses.first().copied(),
+        })
+    }
+}
+
+/// Where other nodes are to reach this one, if there may be any. Port 0 for a free one.
+fn address_for_peers(
+    arguments: &ServeArgs,
+    clients: &[SocketAddr],
+) -> Result<Option<SocketAddr>, ServeError> {
+    let address = match &arguments.peer_listen {
+        Some(_) if !arguments.is_member() => return Err(ServeError::PeersOfOneAlone),
+        Some(wanted) => resolve("--peer-listen", wanted)?.first().copied(),
+        None if !arguments.is_member() => return Ok(None),
+        None => clients.first().map(|client| SocketAddr::new(client.ip(), 0)),
+    };
+    match address {
+        Some(address) if address.ip().is_unspecified() => {
+            Err(ServeError::PeersCannotReach { address })
+        }
+        address => Ok(address),
     }
 }
 
@@ -95,6 +124,18 @@ fn resolve(setting: &'static str, address: &ListenAddress) -> Result<Vec<SocketA
         address: address.clone(),
         source,
     })
+}
+
+/// A socket for each shard.
+fn listen_shared(
+    address: SocketAddr,
+    shards: usize,
+) -> Result<(SocketAddr, Vec<OwnedFd>), ListenError> {
+    let (address, probe) = listen_alone(address)?;
+    drop(probe);
+    let own: Result<Vec<OwnedFd>, ListenError> =
+        (0..shards).map(|_| listen(address, true)).collect();
+    Ok((address, own?))
 }
 
 fn listen_alone(address: SocketAddr) -> Result<(SocketAddr, OwnedFd), ListenError> {
@@ -156,18 +197,21 @@ mod tests {
 
     fn addresses(clients: &[&str], operators: &[&str]) -> Addresses {
         let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        Addresses { clients: parse(clients), operators: parse(operators) }
+        Addresses { clients: parse(clients), operators: parse(operators), peers: None }
     }
 
     #[test]
     fn each_shard_listens_on_each_address_that_this_machine_has() {
         // 192.0.2.0/24 is for documentation (RFC 5737): no machine has it.
-        let names = addresses(&["127.0.0.1:0", "192.0.2.1:0"], &["127.0.0.2:0"]);
+        let mut names = addresses(&["127.0.0.1:0", "192.0.2.1:0"], &["127.0.0.2:0"]);
+        names.peers = Some("127.0.0.3:0".parse().unwrap());
         names.probe().unwrap();
         let listeners = names.listen(3).unwrap();
         assert_eq!(listeners.shards.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
         assert_eq!(listeners.addresses.len(), 1);
         assert_eq!(listeners.operator_addresses[0].ip().to_string(), "127.0.0.2");
+        assert_eq!(listeners.peers.len(), 3);
+        assert_eq!(listeners.peer_address.unwrap().ip().to_string(), "127.0.0.3");
         let taken = listeners.addresses[0].to_string();
         let error = addresses(&[&taken], &["127.0.0.1:0"]).probe().unwrap_err();
         assert!(error.to_string().contains(&taken), "{error}");

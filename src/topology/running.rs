@@ -13,7 +13,10 @@ use crate::config::ServeArgs;
 use crate::data_dir::DataHome;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
 use crate::exchange::{ExchangeAddress, OrderFeedMessage};
-use crate::http::{Authenticator, Health, HttpLimits, HttpMetrics, Site, StreamService};
+use crate::http::{
+    Authenticator, Health, HttpLimits, HttpMetrics, PeerMetrics, PeerOptions, Peers, PeersSecret,
+    Site, StreamService,
+};
 use crate::index::Index;
 use crate::market::{MarketLimits, MarketReader, MarketWriter, ShardWatch, Watchers, open_market};
 use crate::metrics::Metrics;
@@ -48,6 +51,8 @@ use super::webhook::Webhook;
 const FEED_SILENCE: Duration = Duration::from_secs(3);
 /// Longest wait for a connection to the feed or the head of its answer.
 const FEED_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// How much longer than the exchange's answer another node's is waited for.
+const PEER_PATIENCE: Duration = Duration::from_secs(10);
 /// The user of the token that a development server prints.
 const EXAMPLE_USER: &str = "demo";
 
@@ -56,6 +61,8 @@ pub(super) struct Start<'a> {
     pub(super) arguments: &'a ServeArgs,
     pub(super) plan: &'a Plan,
     pub(super) authenticator: Arc<Authenticator>,
+    /// What this node shares with others, if it is one of several.
+    pub(super) peers_secret: Option<PeersSecret>,
     pub(super) home: DataHome,
     pub(super) log: WalOptions,
     pub(super) index: Index,
@@ -136,13 +143,8 @@ impl Running {
 
         let partitions =
             if arguments.is_member() { PartitionMap::unknown() } else { PartitionMap::alone() };
-        let sharing = arguments.is_member().then(|| Sharing {
-            // Until there is a listener for other nodes.
-            peer_address: listeners
-                .addresses
-                .first()
-                .copied()
-                .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        let sharing = listeners.peer_address.map(|peer_address| Sharing {
+            peer_address,
             map: partitions.clone(),
             ownership: Ownership::default(),
             host: OrdersHost(commands.clone()),
@@ -217,15 +219,20 @@ impl Running {
                 default_rate: arguments.streams.default_rate(),
             },
             health,
+            peers: launch.know_peers(partitions, start.peers_secret),
         };
         launch.serve_operators(&site, listeners.operators)?;
-        let sides = watches.into_iter().zip(listeners.shards).zip(inboxes).zip(order_watches);
+        let for_peers =
+            listeners.peers.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        let listening = listeners.shards.into_iter().zip(for_peers);
+        let sides = watches.into_iter().zip(listening).zip(inboxes).zip(order_watches);
         launch.serve_clients(
             &site,
             plan,
-            sides.map(|(((watch, listeners), inbox), orders)| ShardSide {
+            sides.map(|(((watch, (listeners, peer_listener)), inbox), orders)| ShardSide {
                 watch,
                 listeners,
+                peer_listener,
                 inbox,
                 orders,
             }),
@@ -304,6 +311,8 @@ struct ShardSide {
     watch: Arc<ShardWatch>,
     /// One for each address that clients connect to.
     listeners: Vec<OwnedFd>,
+    /// For other nodes, if there may be any.
+    peer_listener: Option<OwnedFd>,
     inbox: ChangeInbox,
     orders: OrderWatch,
 }
@@ -419,6 +428,19 @@ impl Launch<'_> {
             .map_err(ServeError::Thread)
     }
 
+    /// The other nodes, if this one has the secret that they share.
+    fn know_peers(&self, map: PartitionMap, secret: Option<PeersSecret>) -> Option<Peers> {
+        let metrics = PeerMetrics::default();
+        self.metrics.register(|registry| metrics.register(registry));
+        Some(Peers::new(PeerOptions {
+            node_id: self.arguments.node_id,
+            map,
+            secret: secret?,
+            answer_timeout: self.arguments.order_reply_timeout() + PEER_PATIENCE,
+            metrics,
+        }))
+    }
+
     fn publish_prices(
         &mut self,
         redis: &RedisAddress,
@@ -454,7 +476,7 @@ impl Launch<'_> {
         sides: impl Iterator<Item = ShardSide>,
     ) -> Result<(), ServeError> {
         for ((number, &core), side) in (0..).zip(&plan.placement.shards).zip(sides) {
-            let ShardSide { watch, listeners, inbox, orders } = side;
+            let ShardSide { watch, listeners, peer_listener, inbox, orders } = side;
             let shard = Shard {
                 number,
                 core,
@@ -464,10 +486,12 @@ impl Launch<'_> {
                 inbox,
                 order_watch: orders,
                 listeners,
+                peer_listener,
                 streams: self.arguments.streams.limits(),
                 http: HttpLimits::keeping(self.arguments.keep_alive()),
                 stream_metrics: StreamMetrics::default(),
                 http_metrics: HttpMetrics::default(),
+                peer_http_metrics: HttpMetrics::default(),
                 shutdown: self.shutdown.clone(),
             };
             shard.register_metrics();

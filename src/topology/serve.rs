@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::{ExchangeChoice, ServeArgs};
 use crate::data_dir::BegunAnew;
 use crate::exchange::ExchangeAddress;
-use crate::http::{Authenticator, Secret};
+use crate::http::{Authenticator, KeysDirectory, PeersSecret, Secret, SecretError};
 use crate::index::{Index, IndexOptions};
 use crate::offline;
 use crate::oms;
@@ -31,8 +31,8 @@ use super::webhook;
 pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
     // All that can be wrong with the settings first: a server that does not start leaves no trace.
     let plan = plan(arguments)?;
-    let secret = arguments.jwt_secret_file.as_deref().map(Secret::read).transpose();
-    let secret = secret.map_err(ServeError::Secret)?;
+    let secret = configured_secret(arguments).map_err(ServeError::Secret)?;
+    let peers_secret = peers_secret(arguments)?;
     let webhook = webhook::prepare(&arguments.link)?;
     let postgres = postgres::prepare(&arguments.postgres)?;
     let servers = postgres.as_ref().map_or(0, |servers| servers.iter().len());
@@ -71,6 +71,7 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
         arguments,
         plan: &plan,
         authenticator: Arc::new(Authenticator::new(&secret)),
+        peers_secret,
         home,
         log,
         index,
@@ -93,6 +94,24 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
     match reason {
         StopReason::Requested => Ok(()),
         StopReason::ThreadEnded { thread, error } => Err(ServeError::ThreadEnded { thread, error }),
+    }
+}
+
+/// The key of tokens that the settings name.
+fn configured_secret(arguments: &ServeArgs) -> Result<Option<Secret>, SecretError> {
+    match (&arguments.keys, &arguments.jwt_secret_file) {
+        (Some(keys), _) => KeysDirectory::at(keys).token_secret().map(Some),
+        (None, Some(path)) => Secret::read(path).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The secret that a node shares with others.
+fn peers_secret(arguments: &ServeArgs) -> Result<Option<PeersSecret>, ServeError> {
+    match &arguments.keys {
+        _ if !arguments.is_member() => Ok(None),
+        Some(keys) => KeysDirectory::at(keys).peers_secret().map(Some).map_err(ServeError::Secret),
+        None => Err(ServeError::NodeWithoutKeys),
     }
 }
 

@@ -65,6 +65,24 @@ pub enum ServeError {
         /// The address.
         address: SocketAddr,
     },
+    /// `--peer-listen` of a process that has no peers.
+    #[error(
+        "--peer-listen is for a node that shares users with others: it needs --redis, --postgres and --commit postgres"
+    )]
+    PeersOfOneAlone,
+    /// An address that other hosts cannot connect to.
+    #[error(
+        "other nodes cannot connect to {address}: name an address of this host with --peer-listen, such as 10.0.0.7:7443"
+    )]
+    PeersCannotReach {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A node without keys.
+    #[error(
+        "with --redis, --postgres and --commit postgres this process is one of several nodes, which must have the same keys: make them with `longbow keys init DIR`, and give --keys DIR to each"
+    )]
+    NodeWithoutKeys,
     /// A name to listen on has no address.
     #[error("{setting} {address} cannot be resolved")]
     UnknownName {
@@ -86,7 +104,7 @@ pub enum ServeError {
     /// What `longbow restore` has left.
     #[error(transparent)]
     Records(#[from] OfflineError),
-    /// The token key of `--jwt-secret-file`.
+    /// The key of `--jwt-secret-file`, or one of `--keys`.
     #[error(transparent)]
     Secret(SecretError),
     /// The token key in the data directory.
@@ -193,6 +211,9 @@ impl ServeError {
             Self::Shards { .. }
             | Self::Streams { .. }
             | Self::SameAddress { .. }
+            | Self::PeersOfOneAlone
+            | Self::PeersCannotReach { .. }
+            | Self::NodeWithoutKeys
             | Self::Secret(_)
             | Self::WebhookSecret(_)
             | Self::WebhookWithoutSecret { .. }

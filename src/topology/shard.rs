@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::http::{App, HttpLimits, HttpMetrics, Site, serve_clients};
+use crate::cluster::{PartitionMap, Route};
+use crate::http::{App, HttpLimits, HttpMetrics, Relays, Site, serve_clients, serve_peers};
 use crate::market::ShardWatch;
 use crate::oms::{OrderChanges, OrderEventFeed, OrderWatch};
 use crate::runtime::{self, ExecutorOptions, adopt_listener, sleep, spawn_local};
@@ -26,15 +27,22 @@ pub(super) struct Shard {
     pub order_watch: OrderWatch,
     /// One for each address that clients connect to.
     pub listeners: Vec<OwnedFd>,
+    /// For other nodes, if there may be any.
+    pub peer_listener: Option<OwnedFd>,
     pub streams: StreamLimits,
     pub http: HttpLimits,
     pub stream_metrics: StreamMetrics,
     pub http_metrics: HttpMetrics,
+    pub peer_http_metrics: HttpMetrics,
     pub shutdown: Shutdown,
 }
 
 /// Pause before the next query to a store that could not answer.
 const STORE_BREAK: Duration = Duration::from_millis(20);
+/// Time between two looks at who has which users.
+const PARTITION_LOOK: Duration = Duration::from_millis(100);
+/// Looks after a change: a stream that was decided on just before it may be opened just after.
+const LOOKS_AFTER_A_CHANGE: u32 = 10;
 
 impl Shard {
     pub(super) fn register_metrics(&self) {
@@ -42,6 +50,9 @@ impl Shard {
         self.site.metrics.register(|registry| {
             self.stream_metrics.register(registry, number);
             self.http_metrics.register(registry, &format!("shard-{number}"));
+            if self.peer_listener.is_some() {
+                self.peer_http_metrics.register(registry, &format!("peers-{number}"));
+            }
         });
     }
 
@@ -64,6 +75,7 @@ impl Shard {
             self.site.market.clone(),
             Arc::clone(&self.watch),
             HubOptions {
+                node: self.site.peers.as_ref().and_then(|peers| peers.node_id().try_into().ok()),
                 shard: self.number,
                 limits: self.streams,
                 metrics: self.stream_metrics,
@@ -72,11 +84,14 @@ impl Shard {
         )
         .map_err(|error| error.to_string())?;
         let hub = Rc::new(RefCell::new(hub));
-        let app = Rc::new(App { site: self.site.clone(), hub: Rc::clone(&hub) });
+        let relays = Relays::new(self.shutdown.clone(), self.streams.stall);
+        let app = Rc::new(App::new(self.site.clone(), Rc::clone(&hub), Rc::clone(&relays)));
         let changing = spawn_local(serve_changes(Rc::clone(&hub), self.inbox));
         let answering = spawn_local(answer_store_queries(Rc::clone(&hub), order_changes));
+        let map = self.site.peers.as_ref().map(|peers| peers.map().clone());
+        let ending = map.map(|map| spawn_local(end_moved_streams(Rc::clone(&hub), map)));
         let driving = spawn_local(drive(hub, self.watch, self.shutdown.clone()));
-        let serving: Vec<_> = self
+        let mut serving: Vec<_> = self
             .listeners
             .into_iter()
             .map(|listener| {
@@ -86,12 +101,20 @@ impl Shard {
                 spawn_local(serve_clients(listener, self.http, metrics, shutdown, app))
             })
             .collect();
+        if let Some(listener) = self.peer_listener {
+            let (metrics, listener) = (self.peer_http_metrics.clone(), adopt_listener(listener));
+            serving.push(spawn_local(serve_peers(listener, metrics, self.shutdown.clone(), app)));
+        }
         driving.await;
         changing.cancel().await;
         answering.cancel().await;
+        if let Some(ending) = ending {
+            ending.cancel().await;
+        }
         for serving in serving {
             serving.await;
         }
+        relays.ended().await;
         Ok(())
     }
 }
@@ -110,5 +133,22 @@ async fn answer_store_queries(hub: Rc<RefCell<Hub>>, changes: OrderChanges) {
             hub.borrow_mut().answer(&query, answer);
         };
         spawn_local(answering).detach();
+    }
+}
+
+/// Ends the streams with orders of users whom another node has from now on: their clients come back, and
+/// are shown there what changes.
+async fn end_moved_streams(hub: Rc<RefCell<Hub>>, map: PartitionMap) {
+    let (mut known, mut looks) = (map.changes(), 0);
+    loop {
+        sleep(PARTITION_LOOK).await;
+        let changes = map.changes();
+        if changes != known {
+            (known, looks) = (changes, LOOKS_AFTER_A_CHANGE);
+        }
+        if looks > 0 {
+            looks -= 1;
+            hub.borrow_mut().end_orders_of(|user| map.route(user.partition()) != Route::Here);
+        }
     }
 }

@@ -271,11 +271,12 @@ fn the_readme_stays_short() {
 #[test]
 fn settings_are_documented_as_the_program_has_them() {
     let documented = documented_settings();
-    let commands: BTreeSet<String> = commands("").into_iter().collect();
+    // A command without flags has no table.
+    let has_flags = |command: &String| !settings_of(command).is_empty();
+    let commands: BTreeSet<String> = commands("").into_iter().filter(has_flags).collect();
     assert_eq!(documented.keys().cloned().collect::<BTreeSet<_>>(), commands);
     for (command, documented) in &documented {
         let settings = settings_of(command);
-        assert!(!settings.is_empty(), "{command} has no flags");
         assert_eq!(*documented, settings, "{command}: documented left, --help right");
     }
 }

@@ -1,15 +1,13 @@
 //! The routes of orders: `POST /order`, `GET` and `DELETE /order/:id`, `GET /orders`.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use http::{Request, StatusCode};
-use hyper::body::Incoming;
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::http::app::App;
-use crate::http::body::read_body;
+use crate::http::call::Call;
 use crate::http::fields::{Fields, whole};
 use crate::http::problem::{HttpResponse, Problem, excerpt, json_response};
 use crate::http::query::Query;
@@ -79,16 +77,16 @@ struct Page {
     next_cursor: Option<OrderId>,
 }
 
+/// Whether the body of `POST /order` has a `clientOrderId`, which makes it safe to repeat.
+pub(in crate::http) fn has_key(body: &[u8]) -> bool {
+    NewOrder::read(body).is_ok_and(|order| order.client_order_id.is_some())
+}
+
 /// `POST /order`.
-pub(in crate::http) async fn post(
-    app: &App,
-    request: Request<Incoming>,
-) -> Result<HttpResponse, Problem> {
-    let arrived = Instant::now();
-    let (request, body) = read_body(request).await?;
-    let user = app.site.authenticator.user_of(&request.headers)?;
-    Query::none(&request.uri)?;
-    let order = NewOrder::read(&body)?;
+pub(in crate::http) async fn post(app: &App, call: &Call) -> Result<HttpResponse, Problem> {
+    let user = call.user.clone();
+    Query::none(&call.head.uri)?;
+    let order = NewOrder::read(&call.body)?;
     check(app, &order)?;
     let now_nanos = app.site.orders.commands().clock().now_nanos();
     let order_id = OrderId::new(now_nanos.into(), rand::random(), user.partition());
@@ -103,7 +101,7 @@ pub(in crate::http) async fn post(
         num_shares: order.num_shares,
         created_at: TimestampMicros::new(now_nanos / 1_000),
     };
-    match app.site.orders.create_since(arrived, request).await {
+    match app.site.orders.create_since(call.arrived, request).await {
         CreateReply::Accepted(order) => Ok(json_response(StatusCode::CREATED, &*order)),
         CreateReply::Duplicate(order) => Ok(json_response(StatusCode::OK, &*order)),
         CreateReply::Pending(order) => Ok(json_response(StatusCode::ACCEPTED, &*order)),
@@ -133,10 +131,7 @@ pub(in crate::http) async fn post(
                           cancels still work. Try again.";
             Err(Problem::unavailable("disk_full", detail))
         }
-        CreateReply::OutcomeUnknown => Err(outcome_unknown(
-            "The outcome is not known yet. Check your orders, or repeat the request with the same \
-             clientOrderId.",
-        )),
+        CreateReply::OutcomeUnknown => Err(unknown_create()),
         CreateReply::Unavailable => Err(overloaded()),
     }
 }
@@ -163,6 +158,22 @@ fn check(app: &App, order: &NewOrder) -> Result<(), Problem> {
     Ok(())
 }
 
+/// An order may be recorded.
+pub(in crate::http) fn unknown_create() -> Problem {
+    outcome_unknown(
+        "The outcome is not known yet. Check your orders, or repeat the request with the same \
+         clientOrderId.",
+    )
+}
+
+/// A cancel may be recorded.
+pub(in crate::http) fn unknown_cancel() -> Problem {
+    outcome_unknown(
+        "The outcome is not known yet: the cancel may be recorded and sent to the exchange. \
+         Check the order, or repeat the request.",
+    )
+}
+
 /// The engine ended while the answer was awaited, or Postgres did not have it in time. Not a `503`,
 /// which says that nothing was recorded.
 fn outcome_unknown(detail: &'static str) -> Problem {
@@ -180,14 +191,13 @@ fn unknown_order(id: &str) -> Problem {
 /// `GET /order/:id`. Another user's order is as unknown as one that does not exist.
 pub(in crate::http) async fn get(
     app: &App,
-    request: &Request<Incoming>,
+    call: &Call,
     id: &str,
 ) -> Result<HttpResponse, Problem> {
-    let user = app.site.authenticator.user_of(request.headers())?;
-    Query::none(request.uri())?;
+    Query::none(&call.head.uri)?;
     let unknown = || unknown_order(id);
     let order_id: OrderId = id.parse().map_err(|_| unknown())?;
-    let order = app.site.orders.order(&user, order_id).await.map_err(store_unavailable)?;
+    let order = app.site.orders.order(&call.user, order_id).await.map_err(store_unavailable)?;
     Ok(json_response(StatusCode::OK, &*order.ok_or_else(unknown)?))
 }
 
@@ -198,14 +208,13 @@ fn store_unavailable(error: StoreUnavailable) -> Problem {
 /// `DELETE /order/:id`.
 pub(in crate::http) async fn delete(
     app: &App,
-    request: &Request<Incoming>,
+    call: &Call,
     id: &str,
 ) -> Result<HttpResponse, Problem> {
-    let user = app.site.authenticator.user_of(request.headers())?;
-    Query::none(request.uri())?;
+    Query::none(&call.head.uri)?;
     let unknown = || unknown_order(id);
     let order_id: OrderId = id.parse().map_err(|_| unknown())?;
-    match app.site.orders.cancel(user, order_id).await {
+    match app.site.orders.cancel(call.user.clone(), order_id).await {
         CancelReply::Cancelled(_) => Ok(json_response(StatusCode::OK, &json!({ "ok": true }))),
         CancelReply::Pending(order) => Ok(json_response(StatusCode::ACCEPTED, &*order)),
         // The order is still open: the exchange refused the cancel.
@@ -227,28 +236,21 @@ pub(in crate::http) async fn delete(
             let detail = "The server's disk is full. Nothing was recorded. Try again.";
             Err(Problem::unavailable("disk_full", detail))
         }
-        CancelReply::OutcomeUnknown => Err(outcome_unknown(
-            "The outcome is not known yet: the cancel may be recorded and sent to the exchange. \
-             Check the order, or repeat the request.",
-        )),
+        CancelReply::OutcomeUnknown => Err(unknown_cancel()),
         CancelReply::Unavailable => Err(overloaded()),
     }
 }
 
 /// `GET /orders`: newest first; new orders do not shift the pages after a cursor.
-pub(in crate::http) async fn list(
-    app: &App,
-    request: &Request<Incoming>,
-) -> Result<HttpResponse, Problem> {
-    let user = app.site.authenticator.user_of(request.headers())?;
-    let query = Query::parse(request.uri(), &["status", "symbol", "limit", "cursor"])?;
+pub(in crate::http) async fn list(app: &App, call: &Call) -> Result<HttpResponse, Problem> {
+    let query = Query::parse(&call.head.uri, &["status", "symbol", "limit", "cursor"])?;
     let wanted = PageRequest {
         before: query.parsed("cursor", "a cursor from an earlier page")?,
         status: query.get("status").map(parse_status).transpose()?,
         symbol: query.symbol("symbol")?,
         limit: query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT)?,
     };
-    let page = app.site.orders.page(&user, &wanted).await.map_err(store_unavailable)?;
+    let page = app.site.orders.page(&call.user, &wanted).await.map_err(store_unavailable)?;
     Ok(json_response(StatusCode::OK, &Page { orders: page.orders, next_cursor: page.next }))
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method, Request, Uri};
 use hyper::body::Incoming;
 use rand::RngExt;
 use serde_json::Value;
 
 use crate::http::app::App;
 use crate::http::body::read_body;
+use crate::http::call::Call;
 use crate::http::fields::{Fields, whole};
 use crate::http::problem::{Problem, excerpt};
 use crate::http::query::Query;
@@ -94,25 +95,9 @@ pub(in crate::http) async fn post(
 
 /// `GET /subscribe`, for a browser's `EventSource`. A passing problem is answered with a stream
 /// that ends after a `retry:`, because after any other answer a browser never reconnects.
-pub(in crate::http) fn get(app: &App, request: &Request<Incoming>) -> Reply {
-    reply(request.method(), from_query(app, request))
-}
-
-/// The answer to a browser's `EventSource`; for `HEAD` only the head of it.
-pub(super) fn reply(method: &Method, stream: Result<StreamRequest, Problem>) -> Reply {
-    match stream {
-        Err(problem) if !problem.is_passing() => Reply::Response(problem.into_response()),
-        // Dropping the stream request frees its permit.
-        Ok(_) | Err(_) if method == Method::HEAD => Reply::Bytes(stream_head()),
-        Ok(stream) => Reply::Stream(stream),
-        Err(_) => Reply::Bytes(come_back_later(rand::rng().random_range(RETRY_MS))),
-    }
-}
-
-fn from_query(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, Problem> {
-    let user = app.site.authenticator.user_of(request.headers())?;
-    let known = ["symbols", "maxRate", "mode", "orders", "heartbeat", "lastEventId"];
-    let query = Query::parse(request.uri(), &known)?;
+pub(in crate::http) fn get(app: &App, call: &Call) -> Result<StreamRequest, Problem> {
+    let Call { user, head, .. } = call;
+    let query = parse(&head.uri)?;
     let wants_orders = query.word("orders", "\"0\" or \"1\"", bit)?.unwrap_or(false);
     let rate = |text: &str| text.parse().ok().filter(is_rate);
     let max_rate = query.word("maxRate", &allowed_rate(), rate)?;
@@ -123,11 +108,38 @@ fn from_query(app: &App, request: &Request<Incoming>) -> Result<StreamRequest, P
         mode: query.parsed("mode", MODES)?.unwrap_or_default(),
         heartbeat: heartbeat_of(&query)?,
     };
-    let id = last_event_id_of(request.headers(), &query).map(|id| LastEventId::parse(&id));
+    let id = last_event_id_of(&head.headers, &query).map(|id| LastEventId::parse(&id));
     let (prices, orders) = id.map(|id| (id.prices, id.orders)).unwrap_or_default();
-    let stream = validate(app, &user, &subscription, prices)?;
-    let orders = if wants_orders { Some(order_wish(app, user, orders)?) } else { None };
+    let stream = validate(app, user, &subscription, prices)?;
+    let orders = if wants_orders { Some(order_wish(app, user.clone(), orders)?) } else { None };
     Ok(StreamRequest { orders, ..stream })
+}
+
+fn parse(uri: &Uri) -> Result<Query, Problem> {
+    Query::parse(uri, &["symbols", "maxRate", "mode", "orders", "heartbeat", "lastEventId"])
+}
+
+/// Whether a request for a price stream wants the user's orders on it.
+pub(in crate::http) fn wants_orders(call: &Call) -> bool {
+    parse(&call.head.uri).is_ok_and(|query| query.get("orders") == Some("1"))
+}
+
+/// The answer to a browser's `EventSource`; for `HEAD` only the head of it.
+///
+/// # Errors
+/// A problem that does not pass.
+pub(in crate::http) fn reply(
+    method: &Method,
+    node: Option<u16>,
+    stream: Result<Reply, Problem>,
+) -> Result<Reply, Problem> {
+    match stream {
+        Err(problem) if !problem.is_passing() => Err(problem),
+        // Dropping the stream request frees its permit.
+        Ok(_) | Err(_) if method == Method::HEAD => Ok(Reply::Bytes(stream_head(node))),
+        Ok(stream) => Ok(stream),
+        Err(_) => Ok(Reply::Bytes(come_back_later(node, rand::rng().random_range(RETRY_MS)))),
+    }
 }
 
 fn validate(
@@ -190,7 +202,7 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-pub(super) fn no_room(error: NoRoom) -> Problem {
+pub(in crate::http) fn no_room(error: NoRoom) -> Problem {
     let detail = match error {
         NoRoom::Process { limit } => {
             format!("This server has reached its limit of {limit} streams.")

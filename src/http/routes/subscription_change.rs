@@ -1,11 +1,10 @@
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 
 use super::subscribe::known_symbols;
 use crate::http::app::App;
-use crate::http::body::read_body;
+use crate::http::call::Call;
 use crate::http::fields::Fields;
 use crate::http::problem::{HttpResponse, Problem};
 use crate::http::query::Query;
@@ -35,13 +34,11 @@ impl Change {
 /// `PATCH /subscribe/:streamId`.
 pub(in crate::http) async fn patch(
     app: &App,
-    request: Request<Incoming>,
+    call: &Call,
     id: &str,
 ) -> Result<HttpResponse, Problem> {
-    let (request, body) = read_body(request).await?;
-    let user = app.site.authenticator.user_of(&request.headers)?;
-    Query::none(&request.uri)?;
-    let change = Change::read(&body)?;
+    Query::none(&call.head.uri)?;
+    let change = Change::read(&call.body)?;
     for (field, names) in [("add", &change.add), ("remove", &change.remove)] {
         if names.len() > MAX_SYMBOLS_PER_STREAM {
             let given = names.len();
@@ -57,17 +54,16 @@ pub(in crate::http) async fn patch(
         let detail = format!("{name} is in both `add` and `remove`.");
         return Err(Problem::field("remove", "invalid_field", detail));
     }
-    let unknown = || Problem::not_found("You have no open stream with this id.");
-    let id = StreamId::parse(id).ok_or_else(unknown)?;
+    let id = StreamId::parse(id).ok_or_else(unknown_stream)?;
     let indexes = |symbols: Vec<(Symbol, SymbolIndex)>| symbols.iter().map(|of| of.1).collect();
     let change = SubscriptionChange { add: indexes(add), remove: indexes(remove) };
-    match app.site.streams.router.change(id, user, change).await {
+    match app.site.streams.router.change(id, call.user.clone(), change).await {
         Ok(()) => {
             let mut response = Response::new(Full::new(Bytes::new()));
             *response.status_mut() = StatusCode::NO_CONTENT;
             Ok(response)
         }
-        Err(ChangeRefused::NotChanged(NotChanged::Unknown)) => Err(unknown()),
+        Err(ChangeRefused::NotChanged(NotChanged::Unknown)) => Err(unknown_stream()),
         Err(ChangeRefused::NotChanged(NotChanged::TooMany { symbols })) => {
             let detail = format!(
                 "The stream would have {symbols} symbols; at most {MAX_SYMBOLS_PER_STREAM} are allowed."
@@ -78,4 +74,8 @@ pub(in crate::http) async fn patch(
             Err(Problem::unavailable("unavailable", "Too many changes are waiting. Try again."))
         }
     }
+}
+
+pub(in crate::http) fn unknown_stream() -> Problem {
+    Problem::not_found("You have no open stream with this id.")
 }

@@ -107,11 +107,13 @@ impl Hub {
         let retry_ms = rand::rng().random_range(RETRY_MS);
         let mut out = Vec::new();
         if request.orders.is_some() && request.symbols.is_empty() {
-            write_order_opening(&mut out, heartbeat_ms, retry_ms);
+            write_order_opening(&mut out, self.node, heartbeat_ms, retry_ms);
         } else {
             let symbols: Vec<Symbol> = request.symbols.iter().map(|&(name, _)| name).collect();
             let opening = Opening {
-                stream_id: &StreamId { shard: self.shard, connection: id }.to_string(),
+                node: self.node,
+                stream_id: &StreamId { node: self.node, shard: self.shard, connection: id }
+                    .to_string(),
                 symbols: &symbols,
                 heartbeat_ms,
                 retry_ms,
@@ -147,6 +149,9 @@ impl Hub {
         user: &UserId,
         change: &SubscriptionChange,
     ) -> Result<(), NotChanged> {
+        if id.node != self.node {
+            return Err(NotChanged::Unknown);
+        }
         let Self { connections, subscriptions, prices, feed, .. } = self;
         let (id, table) = (id.connection, feed.table());
         let connection = connections
@@ -219,18 +224,38 @@ impl Hub {
         let due = goodbyes.due(Instant::now());
         let ids: Vec<ConnectionId> =
             self.connections.iter().map(|connection| connection.id).take(due).collect();
-        let mut bytes = Vec::new();
         for id in ids {
-            let Some(connection) = self.connections.find(id) else {
-                unreachable!("a goodbye ends no other stream")
-            };
-            bytes.clear();
-            // An event that was cut must be completed first: it would swallow the goodbye.
-            bytes.extend_from_slice(&connection.unsent);
-            write_goodbye(&mut bytes, rand::rng().random_range(RETRY_MS));
-            let _best_effort = connection.socket.send(&bytes);
+            self.say_goodbye(id);
             self.metrics.closed_shutdown.inc();
-            self.close(id.key);
         }
+    }
+
+    /// Ends the streams with orders of users whom another node has from now on, each with a goodbye:
+    /// what changes there is not heard of here.
+    pub fn end_orders_of(&mut self, is_elsewhere: impl Fn(&UserId) -> bool) {
+        let gone = |connection: &Connection| {
+            connection.orders.as_ref().is_some_and(|orders| is_elsewhere(orders.user()))
+        };
+        let ids: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|connection| gone(connection))
+            .map(|connection| connection.id)
+            .collect();
+        for id in ids {
+            self.say_goodbye(id);
+            self.metrics.closed_moved.inc();
+        }
+    }
+
+    fn say_goodbye(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.find(id) else {
+            unreachable!("a goodbye ends no other stream")
+        };
+        // An event that was cut must be completed first: it would swallow the goodbye.
+        let mut bytes = connection.unsent.to_vec();
+        write_goodbye(&mut bytes, rand::rng().random_range(RETRY_MS));
+        let _best_effort = connection.socket.send(&bytes);
+        self.close(id.key);
     }
 }

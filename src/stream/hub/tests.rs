@@ -55,7 +55,7 @@ impl World {
         market.begin_session("7", 1);
         market.set_up(true);
         let metrics = StreamMetrics::default();
-        let options = HubOptions { shard: 3, limits, metrics, orders };
+        let options = HubOptions { node: None, shard: 3, limits, metrics, orders };
         let hub = Hub::new(reader, Arc::clone(&watch), options).unwrap();
         let quotas = Arc::new(StreamQuotas::new(100, 100));
         Self { hub, market, sequence: 0, watch, quotas }

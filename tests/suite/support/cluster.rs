@@ -14,7 +14,7 @@ use ureq::http::Method;
 use super::postgres::{Database, Postgres};
 use super::redis::Redis;
 use super::relay::Relay;
-use super::{Exchange, Server, api, ports, token};
+use super::{Exchange, Server, api, ports, run};
 
 /// Members of a cluster.
 const MEMBERS: usize = 3;
@@ -31,6 +31,7 @@ pub(crate) struct Cluster {
     /// The last member reaches Postgres and Redis by these.
     pub to_postgres: Relay,
     pub to_redis: Relay,
+    keys: String,
     pub exchange: Exchange,
     pub redis: Redis,
     pub database: Database,
@@ -60,6 +61,9 @@ impl Cluster {
         .map(str::to_owned)
         .into();
         settings.push(redis.url());
+        let keys = folder.path().join("keys").to_str().expect("a printable path").to_owned();
+        assert!(run(&["keys", "init", &keys]).status.success());
+        settings.extend(["--keys".to_owned(), keys.clone()]);
         settings.extend(more.iter().map(|&more| more.to_owned()));
         let to_postgres = Relay::start(&format!("http://{}", postgres.address()));
         let to_redis = Relay::start(&redis.url().replace("redis", "http"));
@@ -70,6 +74,7 @@ impl Cluster {
             settings,
             to_postgres,
             to_redis,
+            keys,
             exchange,
             redis,
             database,
@@ -77,11 +82,7 @@ impl Cluster {
             folder,
         };
         for number in 0..MEMBERS {
-            std::fs::create_dir(cluster.data(number)).expect("a new folder");
-            std::fs::write(cluster.data(number).join("jwt-secret"), [b'k'; 48]).expect("a file");
             cluster.members.push(None);
-        }
-        for number in 0..MEMBERS {
             cluster.start_member(number);
         }
         cluster.await_even_shares();
@@ -158,9 +159,23 @@ impl Cluster {
         });
     }
 
+    /// A user's token, which every member takes.
+    pub(crate) fn token(&self, user: &str) -> String {
+        let output = run(&["token", "--keys", &self.keys, "--user", user]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()
+    }
+
+    /// A user's clients, one of each member that runs, in their order.
+    pub(crate) fn clients(&self, user: &str) -> Vec<api::Client> {
+        let token = self.token(user);
+        let running = self.members.iter().flatten();
+        running.map(|member| api::Client::new(&member.address, &token)).collect()
+    }
+
     /// A client of all members.
     pub(crate) fn client(&self, user: &str) -> ClusterClient {
-        let token = token(&self.data(0), user);
+        let token = self.token(user);
         let client = |address: &String| {
             api::Client::with_patience(&format!("http://{address}"), &token, ANSWER_PATIENCE)
         };

@@ -1,0 +1,201 @@
+//! Passes requests on to the nodes that they belong to, and their answers back.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::future::or;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+
+use super::call::Call;
+use super::peers::{Link, NODE_HEADER, PeerPool, Peers, Place, Unanswered};
+use super::problem::HttpResponse;
+use super::relay::{Counted, Relay, Relays};
+use super::reply::Reply;
+use crate::cluster::{NodeId, Peer};
+use crate::runtime::{sleep, timeout};
+use crate::stream::StreamPermit;
+
+/// Code of the answer to a request that was passed on to a node that does not have the user.
+const NOT_OWNER: &str = "not_owner";
+/// Longest answer: a page of 500 orders, each with the longest ids.
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// Time between two looks whether the other node still has what a request is about.
+const LOOK: Duration = Duration::from_millis(100);
+/// How much longer than that its answer is waited for: it may be on the way.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What came of a request that was passed on.
+pub(super) enum Passed {
+    /// The other node's answer.
+    Answer(HttpResponse),
+    /// This node has become the one to answer.
+    BackHere,
+}
+
+/// A request to another node, and whether it may be made twice.
+pub(super) struct Passing<'a> {
+    pub pool: &'a PeerPool,
+    pub peers: &'a Peers,
+    pub call: &'a Call,
+    pub is_repeatable: bool,
+}
+
+impl Passing<'_> {
+    /// Passes a request on to a node, and once more where it may be repeated and its answer was lost: by
+    /// then perhaps to another node. `place` says where it belongs.
+    ///
+    /// # Errors
+    /// There is no answer; the error says whether anything may have happened.
+    pub(super) async fn pass_on(
+        &self,
+        first: Peer,
+        place: impl Fn() -> Place,
+    ) -> Result<Passed, Unanswered> {
+        let metrics = self.peers.metrics();
+        metrics.passed_on.inc();
+        let mut outcome = self.ask_while(first, &place).await;
+        if self.is_repeatable && matches!(outcome, Err(Unanswered::Unknown(_))) {
+            match place() {
+                Place::Here => return Ok(Passed::BackHere),
+                Place::There(peer) => {
+                    metrics.repeated.inc();
+                    // Nothing done this time leaves the first time as unknown as it was.
+                    outcome = match self.ask_while(peer, &place).await {
+                        Ok(answer) if answer.status() != StatusCode::SERVICE_UNAVAILABLE => {
+                            Ok(answer)
+                        }
+                        Ok(_) => Err(Unanswered::Unknown("it could not be repeated".to_owned())),
+                        Err(error) => Err(Unanswered::Unknown(error.to_string())),
+                    };
+                }
+                Place::Nowhere => {}
+            }
+        }
+        if let Err(error) = &outcome {
+            metrics.unanswered.inc();
+            tracing::debug!(%error, node = first.node_id, "a request passed on has no answer");
+        }
+        outcome.map(Passed::Answer)
+    }
+
+    /// Waits for a node's answer for as long as the request belongs there.
+    async fn ask_while(
+        &self,
+        peer: Peer,
+        place: &impl Fn() -> Place,
+    ) -> Result<HttpResponse, Unanswered> {
+        let moved = async {
+            loop {
+                sleep(LOOK).await;
+                if place() != Place::There(peer) {
+                    sleep(GRACE).await;
+                    return Err(Unanswered::Unknown("another node has the user by now".to_owned()));
+                }
+            }
+        };
+        let limit = self.peers.answer_timeout();
+        let answered = timeout(limit, or(self.ask(peer), moved)).await;
+        answered.unwrap_or_else(|| Err(Unanswered::Unknown(format!("no answer within {limit:?}"))))
+    }
+
+    async fn ask(&self, peer: Peer) -> Result<HttpResponse, Unanswered> {
+        let (response, in_use) =
+            self.pool.ask(peer, || request(self.peers, self.call, peer)).await?;
+        let answer = read_answer(self.peers, response, peer.node_id).await;
+        // With any other error the answer was not read to its end.
+        if matches!(answer, Ok(_) | Err(Unanswered::NotOwner)) {
+            in_use.give_back();
+        }
+        answer
+    }
+}
+
+/// Opens a stream at the node that has the user.
+///
+/// # Errors
+/// The node does not answer.
+pub(super) async fn relay(
+    peers: &Peers,
+    (relays, permit): (&Rc<Relays>, StreamPermit),
+    call: &Call,
+    from: Peer,
+) -> Result<Reply, Unanswered> {
+    let metrics = peers.metrics();
+    metrics.passed_on.inc();
+    let opening = async {
+        let mut link = Link::open(from.address).await?;
+        let response = link.send(request(peers, call, from)?).await?;
+        if response.status() != StatusCode::OK {
+            return read_answer(peers, response, from.node_id).await.map(Reply::Response);
+        }
+        check_node(response.headers(), from.node_id)?;
+        Ok(Reply::Relay(Box::new(Relay {
+            body: response.into_body(),
+            from,
+            user: call.user.clone(),
+            peers: peers.clone(),
+            counted: Counted::new(relays, peers),
+            _kept: (link, permit),
+        })))
+    };
+    let limit = peers.answer_timeout();
+    let opened = timeout(limit, opening).await;
+    let opened =
+        opened.unwrap_or_else(|| Err(Unanswered::Unknown(format!("no answer in {limit:?}"))));
+    opened.inspect_err(|error| {
+        metrics.unanswered.inc();
+        tracing::debug!(%error, node = from.node_id, "a stream cannot be relayed");
+    })
+}
+
+fn request(peers: &Peers, call: &Call, peer: Peer) -> Result<Request<Full<Bytes>>, Unanswered> {
+    let sent = Full::new(Bytes::copy_from_slice(&call.body));
+    let signed = peers.signed((peer, &call.user), &call.head, &call.body, sent);
+    signed.map_err(|error| Unanswered::NotSent(error.to_string()))
+}
+
+/// An answer as its client gets it.
+async fn read_answer(
+    peers: &Peers,
+    response: Response<Incoming>,
+    from: NodeId,
+) -> Result<HttpResponse, Unanswered> {
+    check_node(response.headers(), from)?;
+    let (mut head, body) = response.into_parts();
+    if head.status == StatusCode::UNAUTHORIZED {
+        // The client was authenticated here. It is this node that is not known there.
+        peers.note_refused_there(from);
+        return Err(Unanswered::NotSent("the other node does not know this one".to_owned()));
+    }
+    let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+    let body = body.map_err(|error| Unanswered::Unknown(error.to_string()))?.to_bytes();
+    if head.status == StatusCode::SERVICE_UNAVAILABLE && is_not_owner(&body) {
+        return Err(Unanswered::NotOwner);
+    }
+    // What belongs to the connection between the nodes, and what hyper adds itself.
+    for name in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
+        head.headers.remove(name);
+    }
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = head.status;
+    *answer.headers_mut() = head.headers;
+    Ok(answer)
+}
+
+/// Whether a problem document says that the node does not have the user.
+fn is_not_owner(document: &[u8]) -> bool {
+    let document = serde_json::from_slice::<serde_json::Value>(document);
+    document.is_ok_and(|document| document.get("code").is_some_and(|code| code == NOT_OWNER))
+}
+
+/// Whether the answer is the node's: somebody else may have its address by now.
+fn check_node(headers: &HeaderMap, node: NodeId) -> Result<(), Unanswered> {
+    match headers.get(NODE_HEADER).and_then(|value| value.to_str().ok()?.parse::<NodeId>().ok()) {
+        Some(from) if from == node => Ok(()),
+        _ => Err(Unanswered::Unknown("the answer is not that node's".to_owned())),
+    }
+}

@@ -1,0 +1,56 @@
+//! The listener for other nodes: only what they sign, and of that only what users ask for.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+
+use super::app::App;
+use super::body::read_body;
+use super::call::Call;
+use super::path::segments;
+use super::peers::{Peers, Refused, signature_of};
+use super::problem::Problem;
+use super::reply::Reply;
+use super::router::{Route, nothing_at};
+use super::user_routes;
+
+/// Answers a request that another node has passed on.
+pub(super) async fn route_peer(app: Rc<App>, request: Request<Incoming>) -> Reply {
+    let Some(peers) = app.site.peers.clone() else {
+        return Reply::Response(refused(Refused::Missing).into_response());
+    };
+    let answered = answer(&app, &peers, request).await;
+    let mut reply = answered.unwrap_or_else(|problem| Reply::Response(problem.into_response()));
+    reply.name_node(&peers);
+    reply
+}
+
+async fn answer(
+    app: &Rc<App>,
+    peers: &Peers,
+    request: Request<Incoming>,
+) -> Result<Reply, Problem> {
+    let refuse = |error: Refused| {
+        peers.note_refused(error);
+        refused(error)
+    };
+    let arrived = Instant::now();
+    let (head, body) = request.into_parts();
+    // Not a byte is read of what cannot be signed.
+    signature_of(&head).map_err(refuse)?;
+    let (head, body) = read_body(Request::from_parts(head, body)).await?;
+    let user = peers.user_of(&head, &body).map_err(refuse)?;
+    let call = Call { user, head, body, arrived, is_passed_on: true };
+    let path = call.head.uri.path().to_owned();
+    let decoded = segments(&path)?;
+    let segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
+    let route = Route::find(&path, &segments);
+    let wish = route.and_then(|route| route.wish(&call.head.method));
+    user_routes::answer(app, wish.ok_or_else(|| nothing_at(&path))?, call).await
+}
+
+fn refused(error: Refused) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", error).closing()
+}
