@@ -11,6 +11,7 @@ use super::*;
 use crate::index::{Index, IndexAges, IndexReader, IndexReaders, IndexWriter};
 use crate::oms::views::CommittedViews;
 use crate::order::{CancelCause, Change, Changed, Created, Event, Fill, TrackedOrder};
+use crate::projection::{PostgresReads, PostgresServers, Progress};
 use crate::testing::MemoryStore;
 use crate::types::*;
 
@@ -403,4 +404,51 @@ fn change_ids_print_log_record_and_perhaps_a_time() {
     for text in wrong {
         assert_eq!(text.parse::<ChangeId>(), Err(NoChangeId), "{text}");
     }
+}
+
+/// Changes of a member of a cluster, whose store is Postgres: nobody answers there.
+fn of_member() -> (OrderChanges, CommittedViews) {
+    let (index, _) = open(&MemoryStore::new());
+    let views = CommittedViews::new();
+    let servers: PostgresServers = "postgres://localhost/longbow".parse().unwrap();
+    let (reads, _) = PostgresReads::new(servers.of_nodes());
+    let store = OrderStore::postgres(index, LOG, reads, Progress::new(1));
+    (OrderChanges::new(OrderReads::new(views.clone(), store)), views)
+}
+
+#[test]
+fn a_stream_resumes_after_a_change_in_another_log_by_its_time() {
+    let (changes, _) = of_member();
+    let (own, other) = (LOG, LogId(8));
+    let mark = |at: Option<u64>| LogMark { lsn: Lsn(3), at: at.map(TimestampMicros::new) };
+    let resume = |log, mark: LogMark| changes.resume(ChangeId { log, lsn: mark.lsn, at: mark.at });
+    for at in [None, Some(9_000_000)] {
+        assert_eq!(resume(own, mark(at)), Some(OrderCursor::Position(mark(at))));
+    }
+    let late = mark(Some(9_000_000));
+    let Some(OrderCursor::Listing(listing)) = resume(other, late) else { panic!("it is listed") };
+    assert_eq!(listing.from, (other, late));
+    assert_eq!(listing.since.micros(), 9_000_000 - CLOCK_TOLERANCE_MICROS);
+    assert_eq!(resume(other, mark(None)), None, "an id of an older version");
+    let world = World::new();
+    let id = ChangeId { log: other, lsn: Lsn(3), at: late.at };
+    assert_eq!(world.asked.resume(id), None, "nobody else's changes are in the index");
+}
+
+#[test]
+fn memory_lacks_what_happened_while_another_node_had_the_user() {
+    let (changes, views) = of_member();
+    let alice = user(0);
+    views.show(Lsn(9));
+    let unchanged = Changes { complete_to: Lsn(9), ..Changes::default() };
+    assert_eq!(changes.now(&alice, Lsn(4), 1), Some(ChangesSince::Known(unchanged.clone())));
+    let before = LogMark { lsn: Lsn(4), at: Some(TimestampMicros::new(9_000_000)) };
+    let listed_since = |mark| changes.listing_after(&alice, mark).unwrap().since.micros();
+    assert_eq!(listed_since(before), 9_000_000, "its time is of this clock");
+    views.note_coming(alice.partition(), Lsn(5));
+    assert_eq!(changes.now(&alice, Lsn(4), 1), None, "Postgres must be asked");
+    assert_eq!(listed_since(before), 9_000_000 - CLOCK_TOLERANCE_MICROS, "of another's clock");
+    assert_eq!(changes.now(&alice, Lsn(5), 1), Some(ChangesSince::Known(unchanged)));
+    let after = LogMark { lsn: Lsn(5), ..before };
+    assert_eq!(listed_since(after), 9_000_000);
 }

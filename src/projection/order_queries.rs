@@ -1,7 +1,7 @@
 //! The queries of [`PostgresReads`](super::PostgresReads), prepared on a connection.
 //!
-//! Each query is one statement, so orders, executions and the position of their user partition are
-//! read at the same moment.
+//! Orders, executions and the position of their user partition are read by one statement, so at the
+//! same moment.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -23,7 +23,11 @@ use crate::wal::{LogId, Lsn};
 
 /// Longest that the server works on a query, below the deadline of its answer: a query that nobody
 /// waits for any more must not hold up those behind it.
-const STATEMENT_TIMEOUT: &str = "SET statement_timeout = '1500ms'";
+///
+/// A plan for any user looks into all partitions of a table, one for a given user into one.
+const SESSION: &str = "\
+    SET statement_timeout = '1500ms'; \
+    SET plan_cache_mode = force_custom_plan";
 /// Orders of a user looked at in one query for changes. Without a limit, one for a user with a
 /// million orders would take seconds.
 const SCANNED_ORDERS: i64 = 5_000;
@@ -69,60 +73,55 @@ impl Query {
         matches!(self, Self::Ended { .. } | Self::ChangedSince { .. })
     }
 
-    fn kind(&self) -> usize {
+    /// The place of its first statement among [`statements`].
+    fn statement(&self) -> usize {
         match self {
             Self::Order { .. } => 0,
-            Self::ByOrderId(_) => 1,
-            Self::ByExternalId(_) => 2,
-            Self::ByKey { .. } => 3,
-            Self::Ended { .. } => 4,
-            Self::ChangedSince { .. } => 5,
+            Self::ByKey { .. } => 1,
+            Self::Ended { .. } => 2,
+            Self::ChangedSince { .. } => 3,
+            Self::ByOrderId(_) => 4,
+            Self::ByExternalId(_) => 5,
         }
     }
 }
 
-/// The statements by [`Query::kind`]. Columns: those of [`ORDER_COLUMNS`], log id and LSN of the
-/// position, then what the kind needs.
+/// Finds the user of an order. The tables are partitioned by user: without one, a query would have to
+/// look into all partitions, which takes Postgres longer to plan than to do. An order's first event
+/// names its user; neither row ever changes.
+const USER_OF_EVENT: &str = "\
+    SELECT user_id, order_id FROM order_events \
+    WHERE order_id = $1 AND at >= $2 AND at < $3 LIMIT 1";
+const USER_OF_EXTERNAL: &str =
+    "SELECT user_id, order_id FROM external_orders WHERE external_order_id = $1";
+
+/// The statements that find orders of a user, in the order of [`Query::statement`]. The first three
+/// parameters are the user, what narrows the orders down, and the user's partition. Columns: those of
+/// [`ORDER_COLUMNS`], log id and LSN of the position, then executions or the edge.
 fn statements() -> [String; 6] {
     let columns = format!("SELECT {ORDER_COLUMNS}, p.log_id, p.lsn");
-    let executions = "x.ids, x.shares, x.prices, x.states";
-    let join_executions = format!(
-        "LEFT JOIN LATERAL (SELECT array_agg(e.execution_id) AS ids, \
-            array_agg(e.num_shares) AS shares, array_agg(e.price_cents) AS prices, \
-            array_agg({EXECUTION_STATE}) AS states \
-            FROM executions e WHERE e.user_id = o.user_id AND e.order_id = o.order_id) x ON true"
-    );
-    let position = "p.is_current AND p.user_partition";
+    let position = "p.is_current AND p.user_partition = $3";
     [
         format!(
-            "{columns}, {executions} FROM projection p \
-             LEFT JOIN orders o ON o.user_id = $1 AND o.order_id = $2 {join_executions} \
-             WHERE {position} = $3"
-        ),
-        // The table is partitioned by user; an order's first event names its user.
-        format!(
-            "{columns}, {executions} FROM (SELECT user_id FROM order_events \
-                WHERE order_id = $1 AND at >= $2 AND at < $3 LIMIT 1) w \
-             JOIN orders o ON o.user_id = w.user_id AND o.order_id = $1 {join_executions} \
-             JOIN projection p ON {position} = o.user_partition"
-        ),
-        format!(
-            "{columns}, {executions} FROM external_orders w \
-             JOIN orders o ON o.user_id = w.user_id AND o.order_id = w.order_id {join_executions} \
-             JOIN projection p ON {position} = o.user_partition \
-             WHERE w.external_order_id = $1"
+            "{columns}, x.ids, x.shares, x.prices, x.states FROM projection p \
+             LEFT JOIN orders o ON o.user_id = $1 AND o.order_id = $2 \
+             LEFT JOIN (SELECT array_agg(e.execution_id) AS ids, \
+                array_agg(e.num_shares) AS shares, array_agg(e.price_cents) AS prices, \
+                array_agg({EXECUTION_STATE}) AS states \
+                FROM executions e WHERE e.user_id = $1 AND e.order_id = $2) x ON true \
+             WHERE {position}"
         ),
         format!(
             "{columns} FROM projection p \
              LEFT JOIN orders o ON o.user_id = $1 AND o.client_order_id = $2 \
-             WHERE {position} = $3"
+             WHERE {position}"
         ),
         format!(
             "{columns} FROM projection p LEFT JOIN (SELECT * FROM orders \
                 WHERE user_id = $1 AND order_id < $2 \
                     AND NOT (ending IS NULL AND filled_shares < num_shares) \
                 ORDER BY order_id DESC LIMIT $4) o ON true \
-             WHERE {position} = $3 ORDER BY o.order_id DESC"
+             WHERE {position} ORDER BY o.order_id DESC"
         ),
         format!(
             "{columns}, s.edge FROM projection p \
@@ -132,8 +131,10 @@ fn statements() -> [String; 6] {
                     AND order_id <= coalesce(s.edge, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) \
                     AND updated_at >= $5 \
                 ORDER BY order_id LIMIT $4) o ON true \
-             WHERE {position} = $3 ORDER BY o.order_id"
+             WHERE {position} ORDER BY o.order_id"
         ),
+        USER_OF_EVENT.to_owned(),
+        USER_OF_EXTERNAL.to_owned(),
     ]
 }
 
@@ -155,7 +156,7 @@ impl OrderQueries {
             preflight::check(client, server, HAS_TABLES).await?;
             migrations::check(client, server).await?;
             let refused = |error| ProjectionError::of(server, "prepare reads of orders")(error);
-            client.batch_execute(STATEMENT_TIMEOUT).await.map_err(refused)?;
+            client.batch_execute(SESSION).await.map_err(refused)?;
             let texts = statements();
             let prepared = try_join_all(texts.iter().map(|text| client.prepare(text)));
             prepared.await.map_err(refused)
@@ -177,10 +178,7 @@ impl OrderQueries {
     /// Runs a query.
     pub(super) async fn run(&self, query: &Query) -> Result<Found, ProjectionError> {
         let rows = match query {
-            Query::Order { user, order_id } => {
-                let partition = i16::from(user.partition().get());
-                self.rows(query, &[&text(user), &uuid(*order_id), &partition]).await?
-            }
+            Query::Order { user, order_id } => self.order_rows(query, user, *order_id).await?,
             Query::ByOrderId(order_id) => {
                 let created = created_micros(*order_id);
                 let [from, to] = [
@@ -188,9 +186,13 @@ impl OrderQueries {
                     created.saturating_add(CREATED_WITHIN_MICROS),
                 ]
                 .map(|micros| Timestamp(TimestampMicros::new(micros)));
-                self.rows(query, &[&uuid(*order_id), &from, &to]).await?
+                let rows = self.rows(query, &[&uuid(*order_id), &from, &to]).await?;
+                return self.of_its_user(&rows).await;
             }
-            Query::ByExternalId(id) => self.rows(query, &[&Text::new(id.as_str())]).await?,
+            Query::ByExternalId(id) => {
+                let rows = self.rows(query, &[&Text::new(id.as_str())]).await?;
+                return self.of_its_user(&rows).await;
+            }
             Query::ByKey { user, key } => {
                 let partition = i16::from(user.partition().get());
                 self.rows(query, &[&text(user), &Text::new(key.as_str()), &partition]).await?
@@ -213,12 +215,42 @@ impl OrderQueries {
         self.found(query, &rows)
     }
 
+    /// The order in a row with its user and id, if there is one.
+    async fn of_its_user(&self, rows: &[Row]) -> Result<Found, ProjectionError> {
+        let Some(row) = rows.first() else {
+            return Ok(Found { position: None, orders: Vec::new(), edge: None });
+        };
+        let order_id = read::order_id(row, 1);
+        let user = row.try_get(0).map_err(RowError::from).and_then(|name| Ok(UserId::new(name)?));
+        match user {
+            Ok(user) => {
+                let query = Query::Order { user: user.clone(), order_id };
+                let rows = self.order_rows(&query, &user, order_id).await?;
+                self.found(&query, &rows)
+            }
+            Err(error) => {
+                tracing::error!(%order_id, %error, "the user of an order in Postgres cannot be read");
+                Ok(Found { position: None, orders: vec![(order_id, None)], edge: None })
+            }
+        }
+    }
+
+    async fn order_rows(
+        &self,
+        query: &Query,
+        user: &UserId,
+        order_id: OrderId,
+    ) -> Result<Vec<Row>, ProjectionError> {
+        let partition = i16::from(user.partition().get());
+        self.rows(query, &[&text(user), &uuid(order_id), &partition]).await
+    }
+
     async fn rows(
         &self,
         query: &Query,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, ProjectionError> {
-        let Some(statement) = self.prepared.get(query.kind()) else {
+        let Some(statement) = self.prepared.get(query.statement()) else {
             unreachable!("every kind of query is prepared")
         };
         let rows = self.connection.client.query(statement, parameters).await;
@@ -253,8 +285,9 @@ impl OrderQueries {
 
 fn tracked(query: &Query, row: &Row) -> Result<TrackedOrder, RowError> {
     let executions = match query {
-        Query::Order { .. } | Query::ByOrderId(_) | Query::ByExternalId(_) => executions(row)?,
-        Query::ByKey { .. } | Query::Ended { .. } | Query::ChangedSince { .. } => Vec::new(),
+        Query::Order { .. } => executions(row)?,
+        // Only readers take them.
+        _ => Vec::new(),
     };
     Ok(read::parts(row, executions)?.into_tracked()?)
 }
