@@ -15,7 +15,7 @@ use crate::engine::{EngineOptions, Engines};
 use crate::exchange::wire::FeedLineType;
 use crate::order::{
     CaseCause, Change, Changed, Created, Event, ExecutionEffect, FeedPosition, Fill, OpenCase,
-    Order, ReportKind, UnmatchedReport, decode,
+    Order, ReportKind, TrackedOrder, UnmatchedReport, decode,
 };
 use crate::testing::FaultyDisk;
 use crate::types::{
@@ -293,6 +293,7 @@ impl DurableLog {
             if line.sequence > self.looked_up && line.sequence <= position.sequence {
                 let is_safe = published.is_unsure
                     || self.is_kept_unread(published)
+                    || self.keeps_record_unread(published)
                     || self.has(published, exchange)
                     || self.will_reconcile(published)
                     || is_void(published, exchange);
@@ -313,9 +314,19 @@ impl DurableLog {
         let says_too_little = line.line_type == FeedLineType::Trade && line.symbol.is_none();
         (published.is_unread || says_too_little)
             && tracked.is_none_or(|tracked| {
-                let is_unread = |open: &OpenCase| open.case.cause == CaseCause::Unreadable;
-                tracked.order().external_order_id.is_none() || tracked.cases().iter().any(is_unread)
+                tracked.order().external_order_id.is_none() || has_unreadable_case(tracked)
             })
+    }
+
+    /// Whether the record that should make up for a line could not be read, and its order keeps
+    /// that as a case. What is unreadable holds up no position: the case is durable before the
+    /// position, and the order is queried, by the next process too, until a record can be read.
+    /// Only for a line that this process never took: one that it took must be in the log itself.
+    fn keeps_record_unread(&self, published: &PublishedLine) -> bool {
+        let tracked = published.order.and_then(|order_id| self.engines.tracked(order_id));
+        published.is_record_unread
+            && !published.is_taken
+            && tracked.is_some_and(has_unreadable_case)
     }
 
     /// Whether the log has what a line says, possibly for another order with the same external id:
@@ -490,6 +501,10 @@ fn check_taken_back(order_id: OrderId, id: &ExecutionId, exchange: &Exchange) ->
     ensure(!is_real || is_excused, Invariant::RealStays, || {
         format!("{id} of {order_id} is taken back, at the exchange it counts")
     })
+}
+
+fn has_unreadable_case(tracked: &TrackedOrder) -> bool {
+    tracked.cases().iter().any(|open| open.case.cause == CaseCause::Unreadable)
 }
 
 /// Whether a line reports an execution that was voided since: the record that reconciled its order

@@ -450,6 +450,7 @@ impl<'a> World<'a> {
                 } else {
                     self.trace.count("starts ahead of Postgres");
                 }
+                self.exchange.feed_mut().forget_taken();
                 self.node = Some(node);
                 Ok(())
             }
