@@ -109,6 +109,29 @@ fn a_record_takes_back_what_it_proves_void_and_nothing_newer() {
 }
 
 #[test]
+fn a_reopened_order_is_queried_until_a_record_covers_what_ended_it() {
+    let (mut rig, order_id) = twice_filled();
+    rig.line("x", 3, filled("e3", 3));
+    // Line 4, the bust of e3, was lost.
+    rig.line("x", 5, ReportKind::Cancelled);
+    rig.engines.feed_reached(5);
+    assert_eq!(rig.status(order_id), Status::Filled);
+    for _ in 0..3 {
+        rig.take();
+        answer(&mut rig, order_id, as_of("s", 4, record(&[fill("e1", 4), fill("e2", 3)])));
+        assert_eq!(rig.status(order_id), Status::PartiallyFilled);
+        rig.sweep(OPTIONS.grace_micros);
+        assert!(rig.take().contains(&Effect::Query(order_id)));
+    }
+    let executions = vec![fill("e1", 4), fill("e2", 3)];
+    let ended = record_of("x", ExchangeOrderState::Cancelled, executions);
+    answer(&mut rig, order_id, as_of("s", 5, ended));
+    assert_eq!((rig.status(order_id), filled_shares(&rig, order_id)), (Status::Cancelled, 7));
+    rig.sweep(OPTIONS.max_doubt_pause_micros);
+    assert_eq!(rig.queries(), 0);
+}
+
+#[test]
 fn an_execution_of_an_earlier_session_or_run_takes_two_records_of_this_one() {
     for restart in [false, true] {
         let (mut rig, order_id) = twice_filled();

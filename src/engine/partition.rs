@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use super::entry::{Entry, QueryReason};
+use super::entry::{Entry, QueryReason, Reconciling};
 use super::feed_progress::FeedProgress;
 use super::inputs::EngineOptions;
 use super::order_map::OrderMap;
@@ -271,7 +271,10 @@ impl Work<'_, '_> {
         }
         if was_terminal && !self.order().status.is_terminal() {
             // A late fill or a bust contradicts what the exchange reported before. Query until its
-            // record tells whether anything is left to happen.
+            // record tells whether anything is left to happen. The end may have been reported while
+            // it changed nothing here, so the record must cover what the feed has brought.
+            let (since, feed) = (self.turn.now, self.turn.feed.place());
+            self.entry.underway.reconciling = Some(Reconciling { since, feed });
             self.entry.underway.unreconciled = true;
             self.entry.query_fresh(QueryReason::FollowUp, self.turn.out);
         }

@@ -27,6 +27,8 @@ pub(super) struct FeedLink {
     pub(super) unsure: Vec<u64>,
     /// Lines where only the order could be read.
     pub(super) unread: Vec<u64>,
+    /// Lines that were taken.
+    pub(super) taken: Vec<u64>,
     /// It asked for lines of this session that are beyond the present numbering.
     pub(super) saw_restart: bool,
     /// The time of the current step.
@@ -54,6 +56,7 @@ impl FeedLink {
             lost: Vec::new(),
             unsure: Vec::new(),
             unread: Vec::new(),
+            taken: Vec::new(),
             saw_restart: false,
             now,
             notes: Vec::new(),
@@ -78,6 +81,7 @@ impl FeedLink {
             if !self.take(&published.line) {
                 break;
             }
+            self.taken.push(published.line.sequence);
         }
         if self.next > first {
             self.notes.push(format!("the feed brings lines {first} to {}", self.next - 1));
@@ -198,6 +202,7 @@ impl FeedLink {
         self.notes.push(format!("the feed brings line {} before its predecessor", second.sequence));
         self.next += 2;
         if self.take(second) {
+            self.taken.push(second.sequence);
             self.take(first);
         }
         true

@@ -216,6 +216,9 @@ impl World<'_> {
         for sequence in node.feed.unread.drain(..) {
             self.exchange.feed_mut().mark_unread(sequence);
         }
+        for sequence in node.feed.taken.drain(..) {
+            self.exchange.feed_mut().mark_taken(sequence);
+        }
         if let (true, Some(what)) = (has_acted, counted) {
             self.trace.count(what);
         }

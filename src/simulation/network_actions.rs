@@ -132,6 +132,9 @@ impl World<'_> {
                 say!(self.trace, "  its answer is {}", String::from_utf8_lossy(&body));
                 self.trace.count("answers with an element that cannot be read");
                 response = Response::Body(body);
+                if let Request::Query(request) = &request {
+                    self.exchange.garbles_records(request)?;
+                }
             }
             if self.dice.percent(self.profile.lost_answers) {
                 say!(self.trace, "  its answer cannot be read");

@@ -25,6 +25,7 @@ impl World<'_> {
                 } else {
                     self.trace.count("starts ahead of Postgres");
                 }
+                self.exchange.feed_mut().forget_taken();
                 self.node = Some(node);
                 Ok(())
             }

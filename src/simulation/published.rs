@@ -27,6 +27,11 @@ pub(super) struct PublishedLine {
     /// Of its content only the order may have been readable: the order keeps that as a case until
     /// its record makes up for it.
     pub(super) is_unread: bool,
+    /// A record of its order, queried after the line, may have been unreadable: the order keeps
+    /// that as a case until a readable one makes up for the line.
+    pub(super) is_record_unread: bool,
+    /// The running process has taken it from the feed, so nothing else is to make up for it.
+    pub(super) is_taken: bool,
 }
 
 /// The feed as the exchange keeps it.
@@ -69,6 +74,8 @@ impl Published {
             only_on_feed,
             is_unsure: false,
             is_unread: false,
+            is_record_unread: false,
+            is_taken: false,
         });
     }
 
@@ -165,6 +172,27 @@ impl Published {
     pub(super) fn mark_unread(&mut self, sequence: u64) {
         if let Some(line) = self.at_mut(sequence) {
             line.is_unread = true;
+        }
+    }
+
+    /// Marks the lines so far of an order whose record may come unreadable.
+    pub(super) fn mark_record_unread(&mut self, order_id: OrderId) {
+        for line in self.lines.iter_mut().filter(|line| line.order == Some(order_id)) {
+            line.is_record_unread = true;
+        }
+    }
+
+    /// Marks a line that the running process has taken.
+    pub(super) fn mark_taken(&mut self, sequence: u64) {
+        if let Some(line) = self.at_mut(sequence) {
+            line.is_taken = true;
+        }
+    }
+
+    /// Another process starts, which has taken no line.
+    pub(super) fn forget_taken(&mut self) {
+        for line in &mut self.lines {
+            line.is_taken = false;
         }
     }
 

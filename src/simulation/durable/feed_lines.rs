@@ -4,7 +4,7 @@ use compact_str::CompactString;
 
 use super::{DurableLog, Mark};
 use crate::exchange::wire::FeedLineType;
-use crate::order::{CaseCause, FeedPosition, OpenCase, ReportKind, UnmatchedReport};
+use crate::order::{CaseCause, FeedPosition, ReportKind, TrackedOrder, UnmatchedReport};
 use crate::simulation::exchange::Exchange;
 use crate::simulation::invariant::{Checked, Invariant, ensure};
 use crate::simulation::published::PublishedLine;
@@ -33,6 +33,7 @@ impl DurableLog {
             if line.sequence > self.looked_up && line.sequence <= position.sequence {
                 let is_safe = published.is_unsure
                     || self.is_kept_unread(published)
+                    || self.keeps_record_unread(published)
                     || self.has(published, exchange)
                     || self.will_reconcile(published)
                     || is_void(published, exchange);
@@ -53,9 +54,19 @@ impl DurableLog {
         let says_too_little = line.line_type == FeedLineType::Trade && line.symbol.is_none();
         (published.is_unread || says_too_little)
             && tracked.is_none_or(|tracked| {
-                let is_unread = |open: &OpenCase| open.case.cause == CaseCause::Unreadable;
-                tracked.order().external_order_id.is_none() || tracked.cases().iter().any(is_unread)
+                tracked.order().external_order_id.is_none() || has_unreadable_case(tracked)
             })
+    }
+
+    /// Whether the record that should make up for a line could not be read, and its order keeps
+    /// that as a case. What is unreadable holds up no position: the case is durable before the
+    /// position, and the order is queried, by the next process too, until a record can be read.
+    /// Only for a line that this process never took: one that it took must be in the log itself.
+    fn keeps_record_unread(&self, published: &PublishedLine) -> bool {
+        let tracked = published.order.and_then(|order_id| self.engines.tracked(order_id));
+        published.is_record_unread
+            && !published.is_taken
+            && tracked.is_some_and(has_unreadable_case)
     }
 
     /// Whether the log has what a line says, possibly for another order with the same external id:
@@ -113,6 +124,10 @@ impl DurableLog {
             ReportKind::Filled(_) | ReportKind::Cancelled | ReportKind::Expired => false,
         })
     }
+}
+
+fn has_unreadable_case(tracked: &TrackedOrder) -> bool {
+    tracked.cases().iter().any(|open| open.case.cause == CaseCause::Unreadable)
 }
 
 /// Whether a line reports an execution that was voided since: the record that reconciled its order

@@ -30,6 +30,14 @@ impl Exchange {
         Ok(QueryResponse { results })
     }
 
+    /// Notes that one of the queried records comes unreadable.
+    pub(in crate::simulation) fn garbles_records(&mut self, request: &QueryRequest) -> Checked {
+        for id in &request.client_order_ids {
+            self.feed.mark_record_unread(parse(id)?);
+        }
+        Ok(())
+    }
+
     /// The record of an order as a query shows it.
     fn told(&self, order_id: OrderId, id: &CompactString, now_micros: u64) -> QueryResult {
         if self.behavior.lag_micros == 0 {
