@@ -11,6 +11,10 @@ help: ## Lists the targets
 run: ## Builds and starts the engine with the simulated exchange, and prints a ready-made curl line
 	@scripts/run
 
+.PHONY: run-cluster
+run-cluster: ## Builds and starts three nodes with Postgres, Redis and the simulated exchange, behind nginx
+	@scripts/run-cluster
+
 .PHONY: test
 test: test-tools ## Installs what the tests need and runs all of them
 	@scripts/with-env cargo nextest run --workspace --exclude loom-models --no-fail-fast

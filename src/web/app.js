@@ -126,6 +126,12 @@ document.addEventListener("session-lost", () => {
   if (signedIn) leave("Your session has ended. Please log in again.");
 });
 
+// Of several nodes, the one that has answered last.
+document.addEventListener("node-answered", ({ detail }) => {
+  const text = `Node ${detail}`;
+  if ($("node").textContent !== text) $("node").textContent = text;
+});
+
 // All tabs share one session: each follows the others' logins and logouts.
 addEventListener("storage", ({ key, newValue }) => {
   if (key !== USER) return;

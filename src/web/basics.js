@@ -64,6 +64,9 @@ export async function request(method, path, body, headers = {}) {
   const text = await response.text();
   let content = {};
   try { content = JSON.parse(text) ?? {}; } catch { /* 204, or a proxy's page: the status suffices */ }
+  // Only one of several nodes says its number.
+  const node = response.headers.get("X-Longbow-Node");
+  if (node) document.dispatchEvent(new CustomEvent("node-answered", { detail: node }));
   if (response.status === 401) document.dispatchEvent(new Event("session-lost"));
   return { status: response.status, content, retryAfter: response.headers.get("Retry-After") };
 }

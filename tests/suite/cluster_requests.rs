@@ -171,7 +171,8 @@ fn a_stream_ends_when_its_user_moves() {
     here.await_event("the order", is_first);
     relayed.await_event("the order", is_first);
     // It hands its users over before it stops.
-    cluster.take(2).program.ask_to_stop();
+    let stopping = cluster.take(2);
+    stopping.program.ask_to_stop();
     for mut stream in [here, relayed] {
         stream.await_event("goodbye", |event| event.name == "goodbye");
         assert_eq!(stream.next(), None);
