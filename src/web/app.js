@@ -127,10 +127,7 @@ document.addEventListener("session-lost", () => {
 });
 
 // Of several nodes, the one that has answered last.
-document.addEventListener("node-answered", ({ detail }) => {
-  const text = `Node ${detail}`;
-  if ($("node").textContent !== text) $("node").textContent = text;
-});
+document.addEventListener("node-answered", ({ detail }) => setText($("node"), `Node ${detail}`));
 
 // All tabs share one session: each follows the others' logins and logouts.
 addEventListener("storage", ({ key, newValue }) => {
