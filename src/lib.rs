@@ -31,8 +31,8 @@
 //! | 4 | [`exchange`] | wire format, order sessions, the feed reader |
 //! | 4 | [`stream`] | one shard's price streams: raw sockets, dirty sets, frames |
 //! | 4 | [`projection`] | Postgres, moved forward from the log: orders, executions, audit log |
-//! | 4 | [`bridge`] | prices for other programs, by way of Redis |
 //! | 5 | [`oms`] | the orders thread: drives engines, log and order sessions |
+//! | 5 | [`bridge`] | prices and order lines between nodes and for other programs, by way of Redis |
 //! | 5 | [`cluster`] | the nodes of a deployment, as Postgres knows them |
 //! | 5 | [`offline`] | verify, restore, repair and backfill: compares and copies log, store and Postgres; verify also beside a running server |
 //! | 5 | [`sim_exchange`] | a real server that plays the exchange, and misbehaves on request |
@@ -52,7 +52,7 @@
 //! | thread | runtime | owns | input |
 //! |---|---|---|---|
 //! | `shard-N` | glommio, pinned | its accept queue, its HTTP connections, its streams | ring, last-value table, reply slots; a bounded mailbox with changes of its streams |
-//! | `feed` | its own loop | the market-data connection; writes ring and table | the exchange's feed |
+//! | `feed` | its own loop; tokio while it follows another node | the market-data connection; writes ring and table | the exchange's feed; Redis |
 //! | `symbols` | its own loop | reads the exchange's list of symbols for `feed` | requests in one slot |
 //! | `checkpoint` | its own loop | the file of the day's figures | a slot for the newest checkpoint, from `feed` |
 //! | `orders` | glommio, pinned if a core is left | the 64 engines, the order sessions | bounded mailboxes from shards and feed; progress of the log |

@@ -4,6 +4,7 @@
 
 mod checkpoints;
 pub(crate) mod connection;
+mod following;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
 mod lines;
@@ -12,6 +13,7 @@ mod metrics;
 mod numbering;
 #[cfg(test)]
 mod odd_tests;
+mod order_lines;
 mod symbols;
 #[cfg(test)]
 mod tests;
@@ -21,7 +23,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use compact_str::{CompactString, format_compact};
+use compact_str::CompactString;
 
 use crate::market::{MAX_SEQUENCE, MarketWriter};
 use crate::shutdown::Shutdown;
@@ -33,16 +35,20 @@ use super::blocking_http::{GetOptions, Response, get, is_timeout};
 use super::clock::{Beats, ExchangeClock};
 use super::dial::Dialer;
 use super::feed_line::{MAX_LINE_BYTES, SkipCause};
+use super::feed_role::FeedRole;
 use super::feed_types::OrderFeedMessage;
 use super::wire::FeedSession;
 use checkpoints::{CheckpointSender, CheckpointWriter};
 use connection::{Connection, Resume};
+use following::shown_name;
 use lines::BEATS_BETWEEN_RECONCILIATIONS;
 use lists::ListReader;
 use metrics::SkipLog;
 use numbering::Numbering;
+use order_lines::OrderLines;
 use symbols::Symbols;
 
+pub use following::HandedPositions;
 pub use metrics::FeedMetrics;
 
 /// Longest session name. It becomes part of the event ids of price streams.
@@ -101,6 +107,8 @@ pub(crate) enum Ended {
     Reread(u64),
     #[error("the exchange no longer keeps the requested position")]
     PositionGone,
+    #[error("another process reads the feed now")]
+    NotLeading,
     #[error("a stop was requested")]
     Stop,
 }
@@ -110,7 +118,12 @@ pub struct Feed {
     options: FeedOptions,
     dialer: Dialer,
     pub(crate) market: MarketWriter,
-    orders: Sender<OrderFeedMessage>,
+    orders: OrderLines,
+    /// Whether this process reads the feed, and with which epoch it began to.
+    role: FeedRole,
+    epoch: u64,
+    /// The orders threads must hear that lines may have been missed.
+    must_announce: bool,
     shutdown: Shutdown,
     metrics: FeedMetrics,
     symbols: Symbols,
@@ -169,7 +182,10 @@ impl Feed {
             previous: options.resume.as_ref().map(|(session, _)| (session.clone(), 0)),
             options,
             market,
-            orders,
+            orders: OrderLines::new(orders),
+            role: FeedRole::alone(),
+            epoch: 0,
+            must_announce: false,
             shutdown,
             symbols: Symbols::new(metrics.clone()),
             metrics,
@@ -223,14 +239,20 @@ impl Feed {
 
     /// Reads the feed until the process stops, reconnecting without limit.
     pub fn run(mut self) {
+        let resume = self.options.resume.take();
+        self.read_while_leading(resume);
+        self.put_checkpoint();
+    }
+
+    /// Reads the feed, from `resume` on, until the process stops or does not lead any more.
+    fn read_while_leading(&mut self, mut resume: Resume) {
         let mut backoff = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
-        let mut resume = self.options.resume.take();
-        while !self.shutdown.is_requested() {
+        while !self.shutdown.is_requested() && self.is_leading() {
             let (connected, read_before) = (Instant::now(), self.metrics.lines.get());
             let ended = self.connect_and_read(resume.as_ref());
             self.market.set_up(false);
             self.metrics.up.set(0);
-            if self.shutdown.is_requested() || matches!(ended, Ended::Stop) {
+            if self.shutdown.is_requested() || matches!(ended, Ended::Stop | Ended::NotLeading) {
                 break;
             }
             // `PositionGone` without a position is no reason to retry at once.
@@ -249,7 +271,6 @@ impl Feed {
             tracing::warn!(reason = %ended, exchange = %self.options.exchange, "the feed connection ended");
             self.shutdown.wait_timeout(backoff.advance());
         }
-        self.put_checkpoint();
     }
 
     /// What to request on the next connection, after one that requested `resume`.
@@ -314,6 +335,9 @@ impl Feed {
             }
             if self.shutdown.is_requested() {
                 return Ended::Stop;
+            }
+            if !self.is_leading() {
+                return Ended::NotLeading;
             }
             if let Err(ended) = self.take_lines(&mut connection).and_then(|()| self.end_batch()) {
                 return ended;
@@ -400,7 +424,10 @@ impl Feed {
         tracing::info!(%session, sequence = before, "the feed is up");
         if is_known && going_on.is_some() {
             self.follow(session, before);
-            return Ok(());
+            return match self.announce(before) {
+                true => Ok(()),
+                false => Err(Ended::Unexpected("the orders queue is full".into())),
+            };
         }
         self.count_begun()?;
         let last = self.session.as_ref().or(self.previous.as_ref().map(|(session, _)| session));
@@ -452,11 +479,7 @@ impl Feed {
         if counted.is_none() {
             self.orders_from = 0;
         }
-        let name = match self.renumberings {
-            0 => session.clone(),
-            // Event ids sent earlier must not be mistaken for ids of this numbering.
-            times => format_compact!("{session}~{times}"),
-        };
+        let name = shown_name(&session, self.renumberings);
         self.market.begin_session(&name, self.last_sequence + 1);
         self.numbering.begin();
         let handed_over = before.max(self.orders_from.saturating_sub(1));
@@ -471,6 +494,7 @@ impl Feed {
             self.session = None;
             return Err(Ended::Unexpected("the orders queue is full".into()));
         }
+        self.must_announce = false;
         Ok(())
     }
 

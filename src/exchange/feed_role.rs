@@ -1,6 +1,7 @@
 //! Which of several processes reads the exchange's feed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sync::SeqLock;
 use crate::types::MonotonicMicros;
@@ -10,20 +11,35 @@ use crate::types::MonotonicMicros;
 ///
 /// A leader whose lease is not renewed stops to be one by itself: each look compares the clock.
 #[derive(Debug, Clone)]
-pub struct FeedRole(Arc<SeqLock<2>>);
+pub struct FeedRole(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// The epoch of the lease, and until when it holds, by the monotonic clock.
+    lease: SeqLock<2>,
+    /// The epoch that the feed thread reads the feed in: what the one before has left is taken over.
+    begun: AtomicU64,
+}
 
 /// No lease has this epoch: the process has no others beside it.
 const ALONE: u64 = 0;
+/// The feed thread has begun no epoch.
+const NONE: u64 = u64::MAX;
 
 impl FeedRole {
     /// The role of a process without others: it always leads.
     pub fn alone() -> Self {
-        Self(Arc::new(SeqLock::new([ALONE, u64::MAX])))
+        Self::new(u64::MAX, ALONE)
     }
 
     /// The role of one of several: it follows until it has the lease.
     pub fn follower() -> Self {
-        Self(Arc::new(SeqLock::new([ALONE, 0])))
+        Self::new(0, NONE)
+    }
+
+    fn new(until: u64, begun: u64) -> Self {
+        let lease = SeqLock::new([ALONE, until]);
+        Self(Arc::new(Shared { lease, begun: AtomicU64::new(begun) }))
     }
 
     /// The epoch of the lease, while this process leads; 0 for a process without others.
@@ -32,7 +48,7 @@ impl FeedRole {
     }
 
     fn leading_epoch_at(&self, now: MonotonicMicros) -> Option<u64> {
-        let [epoch, until] = self.0.read();
+        let [epoch, until] = self.0.lease.read();
         (now.micros() < until).then_some(epoch)
     }
 
@@ -43,13 +59,24 @@ impl FeedRole {
 
     /// Called by the lease's thread: this process leads until then.
     pub fn lead(&self, epoch: u64, until: MonotonicMicros) {
-        self.0.write(&[epoch, until.micros()]);
+        self.0.lease.write(&[epoch, until.micros()]);
     }
 
     /// Called by the lease's thread: this process does not lead any more.
     pub fn step_down(&self) {
-        let [epoch, _] = self.0.read();
-        self.0.write(&[epoch, 0]);
+        let [epoch, _] = self.0.lease.read();
+        self.0.lease.write(&[epoch, 0]);
+    }
+
+    /// Called by the feed thread: it reads the feed in this epoch, and the market has all that was known
+    /// before.
+    pub(super) fn begin(&self, epoch: u64) {
+        self.0.begun.store(epoch, Ordering::Release);
+    }
+
+    /// The epoch in which this process leads, once it has begun to read the feed in it.
+    pub fn begun_epoch(&self) -> Option<u64> {
+        self.leading_epoch().filter(|epoch| self.0.begun.load(Ordering::Acquire) == *epoch)
     }
 }
 
@@ -69,6 +96,18 @@ mod tests {
         role.lead(7, at(2_000));
         role.step_down();
         assert_eq!(role.leading_epoch_at(at(1_500)), None);
-        assert_eq!(FeedRole::alone().leading_epoch(), Some(ALONE));
+        let alone = FeedRole::alone();
+        assert_eq!((alone.leading_epoch(), alone.begun_epoch()), (Some(ALONE), Some(ALONE)));
+    }
+
+    #[test]
+    fn a_leader_begins_when_its_feed_thread_says_so() {
+        let role = FeedRole::follower();
+        role.lead(7, MonotonicMicros::new(u64::MAX));
+        assert_eq!(role.begun_epoch(), None);
+        role.begin(7);
+        assert_eq!(role.begun_epoch(), Some(7));
+        role.lead(8, MonotonicMicros::new(u64::MAX));
+        assert_eq!(role.begun_epoch(), None);
     }
 }

@@ -4,7 +4,7 @@ use compact_str::CompactString;
 
 use super::feed_line::SkipCause;
 use super::wire::FeedLine;
-use crate::types::ExternalOrderId;
+use crate::types::{ExternalOrderId, TimestampMicros};
 
 /// Bytes of an unreadable line that are handed over.
 pub(super) const MAX_RAW_BYTES: usize = 512;
@@ -36,6 +36,34 @@ pub enum OrderFeedMessage {
         /// The last sequence read.
         sequence: u64,
     },
+}
+
+/// A message to the orders thread, for the orders threads of other processes as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedLine {
+    /// The epoch of the lease with which the feed is read.
+    pub epoch: u64,
+    /// Counts the messages of the epoch, from 1 on. A missing number is a lost message.
+    pub number: u64,
+    /// The feed session as the exchange names it.
+    pub session: CompactString,
+    /// With a position: the exchange's time in the heartbeat that told it.
+    pub heard: Option<TimestampMicros>,
+    /// The message.
+    pub message: OrderFeedMessage,
+}
+
+impl OrderFeedMessage {
+    /// Every line up to here was handed over, or may have been missed.
+    pub fn sequence(&self) -> u64 {
+        match self {
+            Self::Session { sequence, .. }
+            | Self::Renumbered { sequence, .. }
+            | Self::Position { sequence } => *sequence,
+            Self::Line(line) => line.sequence,
+            Self::Unreadable(line) => line.sequence,
+        }
+    }
 }
 
 /// A line that names an order but cannot be read otherwise.

@@ -23,7 +23,7 @@ pub use clock::ExchangeClock;
 pub use dial::Dialer;
 pub use feed_line::{FeedMessage, SkipCause, read_line};
 pub use feed_role::FeedRole;
-pub use feed_types::{OrderFeedMessage, UnreadableLine};
+pub use feed_types::{OrderFeedMessage, PublishedLine, UnreadableLine};
 pub use reading::{PostedLines, ResultElement, Results, Said, read_results, read_webhook};
 pub use session::{ExchangeSession, SessionError, SessionOptions};
 pub use unreadable::{

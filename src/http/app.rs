@@ -3,11 +3,13 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::exchange::webhook::WebhookVerifier;
 use crate::market::{Directory, MarketReader};
 use crate::metrics::Metrics;
 use crate::oms::OrderService;
+use crate::runtime::sleep;
 use crate::stream::{Hub, StreamQuotas, StreamRouter};
 
 use super::auth::Authenticator;
@@ -15,6 +17,13 @@ use super::health::Health;
 use super::peers::{PeerPool, Peers};
 use super::problem::Problem;
 use super::relay::Relays;
+use crate::types::SymbolIndex;
+
+/// Longest wait for the prices of symbols that nobody on this node watches yet. After it they come, or
+/// are marked as stale.
+const LONGEST_WAIT_FOR_PRICES: Duration = Duration::from_millis(500);
+/// How often they are looked for. On one host they come within a millisecond.
+const PRICE_LOOK_INTERVAL: Duration = Duration::from_micros(500);
 
 /// State shared by all shards.
 #[derive(Clone)]
@@ -69,6 +78,24 @@ impl App {
     /// The number of this node, where it shares users with others.
     pub(super) fn node(&self) -> Option<u16> {
         self.site.peers.as_ref().and_then(|peers| peers.node_id().try_into().ok())
+    }
+
+    /// Waits until this node has current prices of these symbols, but not for long. A node that reads
+    /// the exchange's feed has them all.
+    pub(super) async fn await_prices(&self, symbols: &[SymbolIndex]) {
+        let MarketReader { interest, status, .. } = &self.site.market;
+        let are_missing = || symbols.iter().any(|symbol| !interest.has(*symbol));
+        // While the feed is down there is nothing to wait for, and the client is told so.
+        if !status.is_up() || !are_missing() {
+            return;
+        }
+        for symbol in symbols.iter().filter(|symbol| !interest.has(**symbol)) {
+            interest.ask(*symbol);
+        }
+        let until = Instant::now() + LONGEST_WAIT_FOR_PRICES;
+        while status.is_up() && are_missing() && Instant::now() < until {
+            sleep(PRICE_LOOK_INTERVAL).await;
+        }
     }
 
     /// The symbols that the exchange lists.

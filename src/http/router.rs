@@ -129,7 +129,7 @@ async fn answer(app: &Rc<App>, request: Request<Incoming>) -> Result<Reply, Prob
         (Route::Session, "POST") => session::post(app, request).await,
         (Route::Session, "DELETE") => session::delete(app, &request),
         (Route::Symbols, "GET" | "HEAD") => symbols::list(app, &request),
-        (Route::Symbol(name), "GET" | "HEAD") => symbols::get(app, &request, name),
+        (Route::Symbol(name), "GET" | "HEAD") => symbols::get(app, &request, name).await,
         (Route::Subscribe, "POST") => {
             return subscribe::post(app, request).await.map(Reply::Stream);
         }

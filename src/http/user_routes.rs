@@ -168,7 +168,7 @@ async fn answer_here(app: &App, wish: Wish<'_>, call: &Call) -> Result<Reply, Pr
         Wish::Orders => orders::list(app, call).await,
         Wish::ChangeStream(id) => subscription_change::patch(app, call, id).await,
         Wish::OrderStream => return order_stream::get(app, call).map(Reply::Stream),
-        Wish::PriceStream => return subscribe::get(app, call).map(Reply::Stream),
+        Wish::PriceStream => return subscribe::get(app, call).await.map(Reply::Stream),
     };
     response.map(Reply::Response)
 }

@@ -100,6 +100,21 @@ pub(super) const DAY_WORDS: usize =
     2 * (2 * END_PRICES + 1) + 3 * (FIRST_PRINTS + NEWEST_PRINTS) + 2;
 
 impl Day {
+    /// A day of which only its figures are known, and the last price, which may be of an earlier one.
+    pub(super) fn of_figures((open, high, low): (i64, i64, i64), last: i64, micros: u64) -> Self {
+        let mut day = Self::default();
+        if open != 0 {
+            for cents in [open, high, low] {
+                day.note_again(DayPrint { execution: 0, cents, micros });
+            }
+        }
+        let [newest, ..] = &mut day.newest;
+        *newest = DayPrint { execution: 0, cents: last, micros };
+        // Not all prints are remembered.
+        day.ever = NEWEST_PRINTS as u64 + 1;
+        day
+    }
+
     /// Takes a new print.
     pub(super) fn note(&mut self, print: DayPrint) {
         self.note_again(print);
@@ -254,6 +269,18 @@ mod tests {
             }
             prop_assert_eq!(Day::from_words(&day.to_words()), day);
         }
+    }
+
+    #[test]
+    fn a_day_goes_on_from_its_figures() {
+        let mut day = Day::of_figures((100, 120, 90), 110, 7);
+        assert_eq!((day.open(), day.high(), day.low()), (100, 120, 90));
+        day.note(print(1, 130));
+        assert_eq!((day.open(), day.high(), day.low()), (100, 130, 90));
+        day.take_back(1, 130, true);
+        assert_eq!((day.high(), day.last().map(|last| last.cents)), (120, Some(110)));
+        let unopened = Day::of_figures((0, 0, 0), 110, 7);
+        assert!(!unopened.has_prints() && unopened.last().is_some_and(|last| last.cents == 110));
     }
 
     #[test]

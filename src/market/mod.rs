@@ -7,6 +7,8 @@ mod day;
 mod days;
 mod directory;
 mod executions;
+mod followed;
+mod interest;
 mod last_value;
 mod status;
 mod symbol_map;
@@ -16,6 +18,8 @@ mod writer;
 
 pub use checkpoint::Checkpoint;
 pub use directory::{Directory, DirectoryFull, Listing, SharedDirectory, TradingSession};
+pub use followed::{FollowedPrice, HandedSymbol};
+pub use interest::PriceInterest;
 pub use last_value::{LastValue, LastValueTable, MAX_SEQUENCE};
 pub use status::{FeedStatus, SessionOrdinal};
 pub use symbol_map::SymbolMap;

@@ -59,6 +59,12 @@ impl FeedStatus {
         is_whole.then(|| (ordinal_of(ordinal), session, last))
     }
 
+    /// The first sequence of the current session that this process has read, or that was read for it.
+    pub fn first_sequence(&self) -> u64 {
+        let [_, first, _] = self.numbers.read();
+        first
+    }
+
     /// The sequence of the last line that was read from the feed.
     pub fn sequence(&self) -> u64 {
         let [.., last] = self.numbers.read();

@@ -20,12 +20,19 @@ pub struct Tick {
     pub num_shares: Shares,
     /// Time of the print.
     pub timestamp: TimestampMicros,
+    /// Prints of the symbol before this one may be missing: another process, which reads them all, has
+    /// handed on this one.
+    pub follows_gap: bool,
 }
+
+/// The bit of the first word that is set after a gap. Ordinal and symbol are below it.
+const GAP_BIT: u64 = 1 << 63;
 
 impl Tick {
     /// Encodes the tick.
     pub fn to_words(self) -> [u64; TICK_WORDS] {
-        let head = ((self.symbol.get() as u64) << 16) | u64::from(self.ordinal);
+        let gap = if self.follows_gap { GAP_BIT } else { 0 };
+        let head = gap | ((self.symbol.get() as u64) << 16) | u64::from(self.ordinal);
         [
             head,
             self.sequence,
@@ -38,7 +45,7 @@ impl Tick {
     /// Decodes a tick; `None` for words that encode none.
     pub fn from_words(words: &[u64; TICK_WORDS]) -> Option<Self> {
         let [head, sequence, price, num_shares, timestamp] = *words;
-        let symbol = usize::try_from(head >> 16).ok().and_then(SymbolIndex::new)?;
+        let symbol = usize::try_from((head & !GAP_BIT) >> 16).ok().and_then(SymbolIndex::new)?;
         let [ordinal_low, ordinal_high, ..] = head.to_le_bytes();
         Some(Self {
             symbol,
@@ -47,6 +54,7 @@ impl Tick {
             price_cents: price.cast_signed(),
             num_shares,
             timestamp: TimestampMicros::new(timestamp),
+            follows_gap: head & GAP_BIT != 0,
         })
     }
 }
@@ -64,8 +72,11 @@ mod tests {
             price_cents: -1,
             num_shares: 5_000_000,
             timestamp: TimestampMicros::new(1_732_400_000_123_456),
+            follows_gap: false,
         };
-        assert_eq!(Tick::from_words(&tick.to_words()), Some(tick));
+        for tick in [tick, Tick { follows_gap: true, ..tick }] {
+            assert_eq!(Tick::from_words(&tick.to_words()), Some(tick));
+        }
         assert_eq!(Tick::from_words(&[u64::MAX; TICK_WORDS]), None);
     }
 }

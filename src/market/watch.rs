@@ -30,6 +30,11 @@ impl ShardWatch {
     pub fn is_watched(&self, index: SymbolIndex) -> bool {
         self.watched.has(index.get())
     }
+
+    /// All symbols that its streams watch.
+    pub fn watched(&self) -> impl Iterator<Item = SymbolIndex> {
+        self.watched.members().filter_map(SymbolIndex::new)
+    }
 }
 
 impl Default for ShardWatch {

@@ -11,6 +11,7 @@ use super::day::DayPrint;
 use super::days::{DayFigures, Days};
 use super::directory::{Directory, DirectoryFull, Listing, SharedDirectory};
 use super::executions::TakenBack;
+use super::interest::PriceInterest;
 use super::last_value::{LastValue, LastValueTable};
 use super::status::{FeedStatus, SessionOrdinal};
 use super::tick::{TICK_WORDS, Tick};
@@ -95,6 +96,12 @@ pub struct MarketWriter {
     days: Days,
     /// What an earlier process knew of symbols that have not been listed yet.
     saved: HashMap<Symbol, SavedSymbol>,
+    /// Up to which sequence of this session a symbol's value was handed over by another process.
+    handed_to: HashMap<SymbolIndex, u64>,
+    /// The highest of these sequences.
+    handed_until: u64,
+    /// The same, of symbols that have not been listed yet.
+    handed_unlisted: HashMap<Symbol, u64>,
     batch: Vec<SymbolIndex>,
     batch_overflowed: bool,
 }
@@ -110,6 +117,8 @@ pub struct MarketReader {
     pub directory: Arc<SharedDirectory>,
     /// The state of the feed.
     pub status: Arc<FeedStatus>,
+    /// Which symbols have current prices.
+    pub interest: Arc<PriceInterest>,
 }
 
 /// Creates an empty market: its writer and a first reader.
@@ -128,10 +137,14 @@ pub fn open_market(watchers: Watchers, limits: MarketLimits) -> (MarketWriter, M
         ordinal: 0,
         days: Days::new(limits.remembered_prints),
         saved: HashMap::new(),
+        handed_to: HashMap::new(),
+        handed_until: 0,
+        handed_unlisted: HashMap::new(),
         batch: Vec::with_capacity(MAX_BATCH_SYMBOLS),
         batch_overflowed: false,
     };
-    (writer, MarketReader { ring: reader, table, directory, status })
+    let interest = Arc::new(PriceInterest::in_all());
+    (writer, MarketReader { ring: reader, table, directory, status, interest })
 }
 
 impl MarketWriter {
@@ -167,6 +180,9 @@ impl MarketWriter {
             if let Some(saved) = self.saved.remove(&listing.symbol) {
                 self.table.set(index, saved.value);
                 self.days.restore(index, &saved);
+            }
+            if let Some(sequence) = self.handed_unlisted.remove(&listing.symbol) {
+                self.handed_to.insert(index, sequence);
             }
         }
         self.renew_days();
@@ -220,6 +236,43 @@ impl MarketWriter {
         self.saved = symbols.collect();
     }
 
+    /// Goes on from what another process knew, up to which sequence of the current session.
+    pub(super) fn goes_on_from(
+        &mut self,
+        symbols: Vec<SavedSymbol>,
+        counted: HashMap<Symbol, u64>,
+    ) {
+        self.saved = symbols.into_iter().map(|saved| (saved.symbol, saved)).collect();
+        self.handed_to.clear();
+        self.handed_until = counted.values().copied().max().unwrap_or(0);
+        self.handed_unlisted = counted;
+        self.take_directory();
+    }
+
+    /// What an earlier process knew is of no use: another one knows better.
+    pub fn forget_saved(&mut self) {
+        self.saved.clear();
+    }
+
+    /// The current session's ordinal.
+    pub fn ordinal(&self) -> SessionOrdinal {
+        self.ordinal
+    }
+
+    /// The state of the feed, as readers see it.
+    pub fn status(&self) -> &FeedStatus {
+        &self.status
+    }
+
+    /// The last value of a symbol.
+    pub fn last_value(&self, symbol: SymbolIndex) -> LastValue {
+        self.table.get(symbol)
+    }
+
+    pub(super) fn set_value(&mut self, symbol: SymbolIndex, value: LastValue) {
+        self.table.set(symbol, value);
+    }
+
     /// The index of a listed symbol.
     pub fn index_of(&self, symbol: &Symbol) -> Option<SymbolIndex> {
         self.current.index_of(symbol)
@@ -228,6 +281,9 @@ impl MarketWriter {
     /// Another feed session follows, from `first_sequence` on.
     pub fn begin_session(&mut self, session: &str, first_sequence: u64) {
         self.ordinal = self.status.begin_session(session, first_sequence);
+        self.handed_to.clear();
+        self.handed_unlisted.clear();
+        self.handed_until = 0;
     }
 
     /// The feed is connected, or lost. Every stream is told.
@@ -239,6 +295,9 @@ impl MarketWriter {
     /// Takes a print: into the table first, then into the ring, so that a reader of the tick finds its
     /// value.
     pub fn print(&mut self, print: &Print) {
+        if self.is_handed(print.symbol, print.sequence) {
+            return;
+        }
         let cents = print.price.cents();
         let mut value = self.table.get(print.symbol);
         let changed = value.price_cents != cents;
@@ -255,14 +314,23 @@ impl MarketWriter {
         (value.open_cents, value.high_cents, value.low_cents) = (open, high, low);
         value.volume = volume;
         self.table.set(print.symbol, value);
-        self.publish(print.symbol, &value, print.num_shares, print.sequence);
+        self.publish_value(print.symbol, &value, print.num_shares, print.sequence);
         if changed {
             self.note_changed(print.symbol);
         }
     }
 
+    /// Whether another process has counted this line already.
+    fn is_handed(&self, symbol: SymbolIndex, sequence: u64) -> bool {
+        sequence <= self.handed_until
+            && self.handed_to.get(&symbol).is_some_and(|handed| sequence <= *handed)
+    }
+
     /// Takes a void trade out of the last price and the day's figures.
     pub fn bust(&mut self, bust: &Bust) {
+        if self.is_handed(bust.symbol, bust.sequence) {
+            return;
+        }
         let Bust { symbol, execution, .. } = *bust;
         let given = (bust.price.map(PriceCents::cents), bust.num_shares);
         let Some(taken) = self.days.take_back(symbol, execution, given) else { return };
@@ -281,24 +349,34 @@ impl MarketWriter {
         }
         self.table.set(symbol, value);
         if last.is_some() && value.has_price() {
-            self.publish(symbol, &value, 0, bust.sequence);
+            self.publish_value(symbol, &value, 0, bust.sequence);
             self.note_changed(symbol);
         }
     }
 
-    fn publish(&mut self, symbol: SymbolIndex, value: &LastValue, shares: Shares, sequence: u64) {
-        let tick = Tick {
+    fn publish_value(
+        &mut self,
+        symbol: SymbolIndex,
+        value: &LastValue,
+        shares: Shares,
+        sequence: u64,
+    ) {
+        self.publish(Tick {
             symbol,
             ordinal: self.ordinal,
             sequence,
             price_cents: value.price_cents,
             num_shares: shares,
             timestamp: value.timestamp,
-        };
+            follows_gap: false,
+        });
+    }
+
+    pub(super) fn publish(&mut self, tick: Tick) {
         self.ring.publish(&tick.to_words());
     }
 
-    fn note_changed(&mut self, symbol: SymbolIndex) {
+    pub(super) fn note_changed(&mut self, symbol: SymbolIndex) {
         if self.batch.last() != Some(&symbol) {
             if self.batch.len() < MAX_BATCH_SYMBOLS {
                 self.batch.push(symbol);

@@ -57,6 +57,16 @@ impl InterestSet {
         let word = self.words.get(number / BITS_PER_WORD);
         word.is_some_and(|word| word.load(Ordering::Relaxed) >> (number % BITS_PER_WORD) & 1 == 1)
     }
+
+    /// The numbers that it has, in their order. Numbers that are added meanwhile may be missing.
+    pub fn members(&self) -> impl Iterator<Item = usize> {
+        self.words.iter().zip(0..).flat_map(|(word, place)| {
+            let bits = word.load(Ordering::Relaxed);
+            let numbers = place * BITS_PER_WORD..(place + 1) * BITS_PER_WORD;
+            let numbers = if bits == 0 { 0..0 } else { numbers };
+            numbers.filter(move |number| bits >> (number % BITS_PER_WORD) & 1 == 1)
+        })
+    }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -69,6 +79,7 @@ mod tests {
         set.set(0, true);
         set.set(99, true);
         assert!(set.has(0) && set.has(99) && !set.has(98) && !set.has(1_000));
+        assert_eq!(set.members().collect::<Vec<_>>(), [0, 99]);
         set.set(0, false);
         assert!(!set.has(0));
     }

@@ -3,18 +3,19 @@
 
 use std::io;
 
+use crate::bridge::{FeedThread, Follower};
 use crate::data_dir::DataDir;
 use crate::exchange::feed::Feed;
 use crate::shutdown::Shutdown;
 
 use super::threads::Threads;
 
-/// Starts the threads of the feed.
+/// Starts the threads of the feed. With a follower, this is one of several processes.
 ///
 /// # Errors
 /// A thread cannot be started.
 pub(super) fn start(
-    mut feed: Feed,
+    (mut feed, follower): (Feed, Option<Follower>),
     data_dir: &DataDir,
     (threads, shutdown): (&mut Threads, &Shutdown),
 ) -> io::Result<()> {
@@ -28,6 +29,10 @@ pub(super) fn start(
         checkpoints.run();
         Ok::<(), String>(())
     })?;
+    if let Some(follower) = follower {
+        let thread = FeedThread::new(feed, follower);
+        return threads.spawn("feed", shutdown, move || thread.run());
+    }
     threads.spawn("feed", shutdown, move || {
         feed.run();
         Ok::<(), String>(())

@@ -7,12 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bridge::{BridgeMetrics, Publisher, RedisAddress};
+use crate::bridge::{
+    BridgeMetrics, Follower, FollowerMetrics, FollowerOptions, Publisher, PublisherOptions,
+    RedisAddress,
+};
 use crate::cluster::{Membership, PartitionMap, Stops};
 use crate::config::ServeArgs;
 use crate::data_dir::DataHome;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
-use crate::exchange::{ExchangeAddress, OrderFeedMessage};
+use crate::exchange::{ExchangeAddress, FeedRole, OrderFeedMessage, PublishedLine};
 use crate::http::{
     Authenticator, Health, HttpLimits, HttpMetrics, PeerMetrics, PeerOptions, Peers, PeersSecret,
     Site, StreamService,
@@ -28,7 +31,7 @@ use crate::projection::{Ownership, PostgresReader, PostgresReads, PostgresServer
 use crate::runtime::{self, ExecutorOptions};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::stream::{ChangeInbox, StreamMetrics, StreamQuotas, stream_router};
-use crate::sync::{Sender, mailbox};
+use crate::sync::{Receiver, Sender, mailbox};
 use crate::types::{SteadyClock, UserId};
 use crate::wal::{self, LogHandle, WalAppender, WalOptions};
 
@@ -55,6 +58,8 @@ const FEED_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 const PEER_PATIENCE: Duration = Duration::from_secs(10);
 /// The user of the token that a development server prints.
 const EXAMPLE_USER: &str = "demo";
+/// Order lines on their way to other nodes: seconds of a busy exchange, while Redis is away.
+const PUBLISHED_LINES: usize = 65_536;
 
 /// What a server is started with.
 pub(super) struct Start<'a> {
@@ -152,7 +157,8 @@ impl Running {
                 link::engine_options(arguments).ended_window_micros,
             ),
         });
-        let mut launch = Launch { arguments, metrics, shutdown, stages: Stages::new() };
+        let role = if arguments.is_member() { FeedRole::follower() } else { FeedRole::alone() };
+        let mut launch = Launch { arguments, metrics, shutdown, role, stages: Stages::new() };
         let records = launch.keep_records(
             start.log,
             (start.index, recovered.wal),
@@ -197,10 +203,12 @@ impl Running {
             resume: feed_position.map(|(session, last)| (session, last.saturating_add(1))),
             exchange_clock: commands.exchange_clock().clone(),
         };
-        launch.read_feed(feed_options, market_writer, feed_sender)?;
+        let (lines, published) = mailbox(PUBLISHED_LINES);
+        let followed = Followed { market: &market, shards: &watches, lines };
+        launch.read_feed(feed_options, (market_writer, feed_sender), followed)?;
 
         if let (Some(redis), Some(watch)) = (&arguments.redis, bridge_watch) {
-            launch.publish_prices(redis, (market.clone(), watch))?;
+            launch.publish_prices(redis, (market.clone(), watch), published)?;
         }
 
         let per_user = usize::try_from(arguments.streams.max_streams_per_user);
@@ -317,11 +325,21 @@ struct ShardSide {
     orders: OrderWatch,
 }
 
+/// What one of several nodes has to do with the feed of another.
+struct Followed<'a> {
+    market: &'a MarketReader,
+    shards: &'a [Arc<ShardWatch>],
+    /// The lines for other nodes, while this one reads the feed.
+    lines: Sender<PublishedLine>,
+}
+
 /// Starts thread after thread.
 struct Launch<'a> {
     arguments: &'a ServeArgs,
     metrics: Arc<Metrics>,
     shutdown: &'a Shutdown,
+    /// Whether this process reads the exchange's feed.
+    role: FeedRole,
     stages: Stages,
 }
 
@@ -334,8 +352,8 @@ impl Launch<'_> {
         (postgres, home): (Option<PostgresServers>, DataHome),
         (sharing, hand_over): (Option<Sharing>, &Shutdown),
     ) -> Result<Records, ServeError> {
-        let Self { arguments, metrics, shutdown, stages } = self;
-        let Stages { rest, readers, operators, stop_operators, .. } = stages;
+        let Self { arguments, metrics, shutdown, role, stages } = self;
+        let Stages { rest, readers, operators, stop_operators, stop_orders, .. } = stages;
         let (keep_bytes, segment_bytes) = (log.keep_bytes, log.segment_bytes);
         let log_directory = log.directory.clone();
         let (appender, writer) = wal::open(log, recovery)?;
@@ -345,10 +363,11 @@ impl Launch<'_> {
         let ownership = sharing.as_ref().map(|sharing| sharing.ownership.clone());
         if let Some(servers) = &postgres {
             let peer_address = sharing.as_ref().map(|sharing| sharing.peer_address);
-            let member =
+            let mut member =
                 node::join(servers, (arguments, home, log.log_id()), peer_address, metrics)?;
             match sharing {
                 Some(sharing) => {
+                    member.share_feed(role.clone(), stop_orders.clone());
                     let membership = sharing.membership(log.clone());
                     let stops = Stops { hand_over: hand_over.clone(), shutdown: shutdown.clone() };
                     let run = move || member.run_as_member(membership, &stops);
@@ -416,16 +435,39 @@ impl Launch<'_> {
     fn read_feed(
         &mut self,
         options: FeedOptions,
-        market: MarketWriter,
-        orders: Sender<OrderFeedMessage>,
+        (market, orders): (MarketWriter, Sender<OrderFeedMessage>),
+        followed: Followed<'_>,
     ) -> Result<(), ServeError> {
         let metrics = FeedMetrics::default();
         self.metrics.register(|registry| metrics.register(registry));
         // While the streams drain they go on showing prices.
         let stop = self.stages.stop_orders.clone();
-        let feed = Feed::new(options, market, orders, stop, metrics);
-        feed::start(feed, &self.arguments.data_dir, (&mut self.stages.rest, self.shutdown))
-            .map_err(ServeError::Thread)
+        let mut feed = Feed::new(options, market, orders, stop, metrics);
+        let follower = self.follower(&followed);
+        if follower.is_some() {
+            feed.share(self.role.clone(), followed.lines);
+        }
+        feed::start(
+            (feed, follower),
+            &self.arguments.data_dir,
+            (&mut self.stages.rest, self.shutdown),
+        )
+        .map_err(ServeError::Thread)
+    }
+
+    /// The follower of one of several nodes.
+    fn follower(&self, Followed { market, shards, .. }: &Followed<'_>) -> Option<Follower> {
+        let address = self.arguments.redis.clone().filter(|_| self.arguments.is_member())?;
+        let metrics = FollowerMetrics::default();
+        self.metrics.register(|registry| metrics.register(registry));
+        Some(Follower::new(FollowerOptions {
+            address,
+            shards: shards.to_vec(),
+            interest: Arc::clone(&market.interest),
+            role: self.role.clone(),
+            shutdown: self.stages.stop_orders.clone(),
+            metrics,
+        }))
     }
 
     /// The other nodes, if this one has the secret that they share.
@@ -445,10 +487,18 @@ impl Launch<'_> {
         &mut self,
         redis: &RedisAddress,
         (market, watch): (MarketReader, Arc<ShardWatch>),
+        lines: Receiver<PublishedLine>,
     ) -> Result<(), ServeError> {
         let metrics = BridgeMetrics::default();
         self.metrics.register(|registry| metrics.register(registry));
-        let publisher = Publisher::new(redis, market, watch, metrics);
+        let publisher = Publisher::new(PublisherOptions {
+            address: redis.clone(),
+            market,
+            watch,
+            role: self.role.clone(),
+            lines: self.arguments.is_member().then_some(lines),
+            metrics,
+        });
         // While the streams drain, prices go on.
         let stop = self.stages.stop_orders.clone();
         let run = move || publisher.run(&stop);

@@ -10,6 +10,7 @@ mod client_httpx_sse;
 mod client_no_empty_events;
 mod client_npm_eventsource;
 mod cluster_postgres;
+mod cluster_prices;
 mod cluster_requests;
 mod cluster_users;
 mod contract_bodies;

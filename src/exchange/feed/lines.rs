@@ -31,6 +31,7 @@ impl Feed {
         self.symbols.note_time(line.timestamp, &self.market);
         if line.line_type == FeedLineType::Heartbeat {
             self.beats.heard(line.timestamp, self.received);
+            self.orders.note_heard(line.timestamp);
             return self.take_beat(line.sequence);
         }
         let is_old = self.advance(line.sequence, numbering::contents(&line))?;
@@ -169,7 +170,7 @@ impl Feed {
 
     /// Sends a message to the orders thread. If the queue is full, the feed is read again from
     /// `sequence`.
-    fn hand_over(
+    pub(super) fn hand_over(
         &mut self,
         sequence: u64,
         message: OrderFeedMessage,

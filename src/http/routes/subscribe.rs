@@ -90,12 +90,20 @@ pub(in crate::http) async fn post(
     let query = Query::parse(&request.uri, &["lastEventId"])?;
     let resume = last_event_id_of(&request.headers, &query);
     let subscription = Subscription::read(&body)?;
-    validate(app, &user, &subscription, resume)
+    let stream = validate(app, &user, &subscription, resume)?;
+    await_prices(app, &stream).await;
+    Ok(stream)
+}
+
+/// A stream begins with a price of each symbol: an id that it sends stands for all of them.
+async fn await_prices(app: &App, stream: &StreamRequest) {
+    let symbols: Vec<SymbolIndex> = stream.symbols.iter().map(|(_, index)| *index).collect();
+    app.await_prices(&symbols).await;
 }
 
 /// `GET /subscribe`, for a browser's `EventSource`. A passing problem is answered with a stream
 /// that ends after a `retry:`, because after any other answer a browser never reconnects.
-pub(in crate::http) fn get(app: &App, call: &Call) -> Result<StreamRequest, Problem> {
+pub(in crate::http) async fn get(app: &App, call: &Call) -> Result<StreamRequest, Problem> {
     let Call { user, head, .. } = call;
     let query = parse(&head.uri)?;
     let wants_orders = query.word("orders", "\"0\" or \"1\"", bit)?.unwrap_or(false);
@@ -112,6 +120,7 @@ pub(in crate::http) fn get(app: &App, call: &Call) -> Result<StreamRequest, Prob
     let (prices, orders) = id.map(|id| (id.prices, id.orders)).unwrap_or_default();
     let stream = validate(app, user, &subscription, prices)?;
     let orders = if wants_orders { Some(order_wish(app, user.clone(), orders)?) } else { None };
+    await_prices(app, &stream).await;
     Ok(StreamRequest { orders, ..stream })
 }
 

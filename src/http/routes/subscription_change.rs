@@ -57,6 +57,7 @@ pub(in crate::http) async fn patch(
     let id = StreamId::parse(id).ok_or_else(unknown_stream)?;
     let indexes = |symbols: Vec<(Symbol, SymbolIndex)>| symbols.iter().map(|of| of.1).collect();
     let change = SubscriptionChange { add: indexes(add), remove: indexes(remove) };
+    app.await_prices(&change.add).await;
     match app.site.streams.router.change(id, call.user.clone(), change).await {
         Ok(()) => {
             let mut response = Response::new(Full::new(Bytes::new()));

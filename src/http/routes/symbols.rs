@@ -73,7 +73,7 @@ pub(in crate::http) fn list(
 }
 
 /// `GET /symbol/:name`: the last value of one symbol.
-pub(in crate::http) fn get(
+pub(in crate::http) async fn get(
     app: &App,
     request: &Request<Incoming>,
     name: &str,
@@ -86,6 +86,7 @@ pub(in crate::http) fn get(
     let symbol = Symbol::in_any_case(name).map_err(|_| unknown())?;
     let index = directory.index_of(&symbol).ok_or_else(unknown)?;
     let listing = directory.listing(index).ok_or_else(unknown)?;
+    app.await_prices(&[index]).await;
     let value = market.table.get(index);
     // Before the first print of a day, the day's prices are absent, whatever the last price was.
     let traded = |cents: i64| (cents > 0).then_some(cents);

@@ -68,8 +68,28 @@ impl Hub {
         if !self.subscriptions.latest_of(tick.symbol).is_empty() {
             self.prices.note(tick.symbol, tick.price_cents);
         }
-        if !self.subscriptions.every_of(tick.symbol).is_empty() {
+        if self.subscriptions.every_of(tick.symbol).is_empty() {
+            return;
+        }
+        if tick.follows_gap {
+            self.tell_gap_before(tick);
+        } else {
             self.prices.keep(tick, self.feed.directory());
+        }
+    }
+
+    /// Has the streams that want every print of a symbol go on with this one, after a gap.
+    fn tell_gap_before(&mut self, tick: &Tick) {
+        let Self { subscriptions, prices, connections, ready, deadlines, .. } = self;
+        prices.invalidate(tick.symbol);
+        for &Subscriber { key, slot } in subscriptions.every_of(tick.symbol) {
+            let connection = connections.listed_mut(key);
+            let Some(every) = connection.watchlist.every_mut() else {
+                unreachable!("a subscriber of every print is a stream that wants every print")
+            };
+            every.lose_up_to(tick.sequence.saturating_sub(1));
+            connection.watchlist.mark(slot);
+            ready.enqueue(connection.id, &mut connection.schedule, deadlines);
         }
     }
 

@@ -1,0 +1,146 @@
+//! The reader's side of the stream of order lines: turns its entries into messages for the orders
+//! thread, and notices what is missing.
+
+use compact_str::CompactString;
+
+use super::line_message::LineMessage;
+use super::stream_id::{Entry, EntryId};
+use crate::exchange::OrderFeedMessage;
+use crate::types::TimestampMicros;
+
+/// How far the stream was read.
+#[derive(Debug, Default)]
+pub(super) struct LineReader {
+    /// The last entry; `None` before the first.
+    last: Option<EntryId>,
+    /// The session and the sequence of the last entry.
+    position: Option<(CompactString, u64)>,
+    /// Entries may be missing before the next one.
+    is_unsure: bool,
+}
+
+/// What an entry tells.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    /// Messages for the orders thread, in their order.
+    pub(super) messages: Vec<OrderFeedMessage>,
+    /// The exchange's time, if the entry is of a heartbeat.
+    pub(super) heard: Option<TimestampMicros>,
+    /// Entries before it may have been missed.
+    pub(super) is_after_hole: bool,
+}
+
+impl LineReader {
+    /// Where reading goes on.
+    pub(super) fn last(&self) -> EntryId {
+        self.last.unwrap_or(EntryId::FIRST)
+    }
+
+    /// The session and the sequence up to which lines were handed over.
+    pub(super) fn position(&self) -> Option<&(CompactString, u64)> {
+        self.position.as_ref()
+    }
+
+    /// A connection begins: `newest` is the newest entry of the stream. Returns what is to be told if
+    /// reading begins there, because there is nothing to go on from.
+    pub(super) fn connect(&mut self, newest: Option<Entry>) -> Option<Told> {
+        match (self.last, newest) {
+            (_, None) => {
+                // What comes first is after a hole: the stream was emptied, or is the first.
+                (self.last, self.is_unsure) = (None, true);
+                None
+            }
+            (Some(last), Some((id, _))) if last <= id => None,
+            (_, Some(newest)) => {
+                (self.last, self.is_unsure) = (None, true);
+                Some(self.take(newest))
+            }
+        }
+    }
+
+    /// Takes the next entry.
+    pub(super) fn take(&mut self, (id, text): Entry) -> Told {
+        let follows = self.last.is_some_and(|last| id.follows(last));
+        let is_missing = !follows || std::mem::take(&mut self.is_unsure);
+        self.last = Some(id);
+        let Ok(read) = serde_json::from_slice::<LineMessage>(&text) else {
+            // Its order is not known.
+            self.is_unsure = true;
+            return Told { messages: Vec::new(), heard: None, is_after_hole: true };
+        };
+        let heard = read.heard();
+        let (session, before) = (read.session.clone(), read.before());
+        self.position = Some((session.clone(), read.sequence));
+        self.is_unsure = false;
+        let mut messages = Vec::new();
+        if is_missing && !read.begins_session() {
+            messages.push(OrderFeedMessage::Session { session, sequence: before });
+        }
+        messages.push(read.message());
+        Told { messages, heard, is_after_hole: is_missing }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::message::encode;
+    use crate::exchange::PublishedLine;
+
+    fn entry(epoch: u64, number: u64, message: OrderFeedMessage) -> Entry {
+        let line = PublishedLine { epoch, number, session: "s".into(), heard: None, message };
+        (EntryId { epoch, number }, encode(&LineMessage::of(&line)))
+    }
+
+    fn session(sequence: u64) -> OrderFeedMessage {
+        OrderFeedMessage::Session { session: "s".into(), sequence }
+    }
+
+    fn position(sequence: u64) -> OrderFeedMessage {
+        OrderFeedMessage::Position { sequence }
+    }
+
+    fn told(reader: &mut LineReader, entry: Entry) -> Vec<OrderFeedMessage> {
+        reader.take(entry).messages
+    }
+
+    #[test]
+    fn entries_in_a_row_are_handed_on_as_they_are() {
+        let mut reader = LineReader::default();
+        assert_eq!(reader.connect(None), None);
+        assert_eq!(told(&mut reader, entry(7, 1, session(4))), [session(4)]);
+        assert_eq!(told(&mut reader, entry(7, 2, position(5))), [position(5)]);
+        assert_eq!(reader.position(), Some(&("s".into(), 5)));
+        // The connection was lost, and nothing else.
+        assert_eq!(reader.connect(Some(entry(7, 3, position(6)))), None);
+        assert_eq!(told(&mut reader, entry(7, 3, position(6))), [position(6)]);
+    }
+
+    #[test]
+    fn a_hole_makes_orders_be_reconciled() {
+        let mut reader = LineReader::default();
+        let first = reader.connect(Some(entry(7, 5, position(50)))).unwrap();
+        assert_eq!(
+            first.messages,
+            [session(50), position(50)],
+            "nothing is known of what was before"
+        );
+        assert_eq!(told(&mut reader, entry(7, 7, position(70))), [session(70), position(70)]);
+        assert_eq!(told(&mut reader, entry(8, 3, position(80))), [session(80), position(80)]);
+        assert_eq!(told(&mut reader, entry(9, 1, session(90))), [session(90)]);
+        assert_eq!(told(&mut reader, (EntryId { epoch: 9, number: 2 }, b"odd".to_vec())), []);
+        assert_eq!(told(&mut reader, entry(9, 3, position(92))), [session(92), position(92)]);
+    }
+
+    #[test]
+    fn a_stream_that_was_emptied_or_set_back_begins_again() {
+        let mut reader = LineReader::default();
+        reader.connect(None);
+        told(&mut reader, entry(7, 1, session(4)));
+        assert_eq!(reader.connect(None), None);
+        assert_eq!(told(&mut reader, entry(7, 2, position(5))), [session(5), position(5)]);
+        let back = reader.connect(Some(entry(3, 9, position(1)))).unwrap();
+        assert_eq!(back.messages, [session(1), position(1)]);
+        assert_eq!(told(&mut reader, entry(3, 10, position(2))), [position(2)]);
+    }
+}

@@ -1,0 +1,319 @@
+//! Several nodes and one connection to the exchange's feed: the others follow the node that has it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
+use serde_json::{Value, json};
+
+use crate::support::api::{Client, until};
+use crate::support::events::{Event, EventStream};
+use crate::support::postgres::{Database, Postgres};
+use crate::support::redis::Redis;
+use crate::support::venue::{FEED, Venue};
+use crate::support::{self, Server};
+
+struct Node {
+    server: Server,
+    alice: Client,
+    token: String,
+    _data: tempfile::TempDir,
+}
+
+struct Cluster {
+    nodes: Vec<Node>,
+    /// The folder of the keys that they share.
+    keys: String,
+    venue: Venue,
+    redis: Redis,
+    database: Database,
+    _postgres: Postgres,
+    _folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Starts so many nodes, one after the other: the first reads the feed.
+    fn start(nodes: usize) -> Self {
+        let (venue, redis, postgres) = (Venue::start(), Redis::start(), Postgres::start());
+        let database = postgres.database();
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("keys").to_str().unwrap().to_owned();
+        assert!(support::run(&["keys", "init", &keys]).status.success());
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            keys,
+            venue,
+            redis,
+            database,
+            _postgres: postgres,
+            _folder: folder,
+        };
+        for _ in 0..nodes {
+            let node = cluster.start_node(cluster.nodes.len());
+            cluster.nodes.push(node);
+        }
+        assert_eq!(cluster.holder(), 0);
+        cluster
+    }
+
+    fn start_node(&self, number: usize) -> Node {
+        let data = tempfile::tempdir().unwrap();
+        let (exchange, redis) = (self.venue.address(), self.redis.url());
+        let number = format!("--node-id={number}");
+        let settings = ["--exchange", &exchange, "--redis", &redis, "--postgres"];
+        let more = [self.database.url.as_str(), "--commit=postgres", "--migrate", &number];
+        let keys = ["--keys", self.keys.as_str(), "--shards", "1"];
+        let server = Server::start(data.path(), &[&settings[..], &more[..], &keys[..]].concat());
+        let token = self.token("alice");
+        let alice = Client::new(&server.address, &token);
+        Node { server, alice, token, _data: data }
+    }
+
+    /// A user's token, which every node takes.
+    fn token(&self, user: &str) -> String {
+        let output = support::run(&["token", "--keys", &self.keys, "--user", user]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// The node that reads the feed.
+    fn holder(&self) -> usize {
+        until("a node to read the feed", || {
+            self.nodes.iter().position(|node| node.server.metric("node_leads_feed") == 1)
+        })
+    }
+}
+
+impl Node {
+    fn watch(&self, symbols: &[&str]) -> EventStream {
+        EventStream::subscribe(&self.server.address, &self.token, symbols)
+    }
+
+    fn resume(&self, symbols: &str, id: &str) -> EventStream {
+        let headers = format!("Last-Event-ID: {id}\r\n");
+        EventStream::get(&self.server.address, &self.token, &format!("symbols={symbols}"), &headers)
+    }
+
+    fn quote(&self, symbol: &str) -> Value {
+        self.alice.get(&format!("/symbol/{symbol}")).body
+    }
+}
+
+/// Reads prices up to the one with this many cents.
+fn prices_up_to(stream: &mut EventStream, cents: u64) -> Vec<Event> {
+    let mut prices = Vec::new();
+    loop {
+        prices.push(stream.await_event("a price", |event| event.name == "price"));
+        if prices.last().unwrap().data["priceInCents"] == cents {
+            return prices;
+        }
+    }
+}
+
+fn await_feed(stream: &mut EventStream, is_up: bool) {
+    stream.await_event("the state of the feed", |event| {
+        event.name == "feed" && event.data["up"] == is_up
+    });
+}
+
+const FIGURES: [&str; 6] =
+    ["priceInCents", "openInCents", "highInCents", "lowInCents", "volume", "timestamp"];
+
+/// Waits until a node tells the same of a symbol as another.
+fn await_same_quote(one: &Node, other: &Node, symbol: &str) {
+    until("the same figures", || {
+        let (this, that) = (one.quote(symbol), other.quote(symbol));
+        let is_same = FIGURES.iter().all(|name| this[name] == that[name]);
+        (is_same && this["stale"] == false).then_some(())
+    });
+}
+
+#[test]
+fn a_follower_shows_the_prices_of_the_holder_under_the_same_ids() {
+    let cluster = Cluster::start(2);
+    let (venue, [holder, follower]) = (&cluster.venue, &cluster.nodes[..]) else { unreachable!() };
+    venue.trade("SPY", 1_000, 10);
+    venue.trade("IBM", 20_000, 7);
+    let mut streams = [holder, follower].map(|node| node.watch(&["SPY"]));
+    for stream in &mut streams {
+        assert_eq!(prices_up_to(stream, 1_000).len(), 1);
+    }
+    for cents in [1_001, 1_002, 999] {
+        venue.trade("AIG", cents + 1, 5);
+        venue.trade("SPY", cents, 5);
+        let [one, other] = streams.each_mut().map(|stream| prices_up_to(stream, cents));
+        let last = |events: &[Event]| events.last().cloned().unwrap();
+        assert_eq!((last(&one).data, last(&one).id), (last(&other).data, last(&other).id));
+    }
+    await_same_quote(follower, holder, "SPY");
+    // Nobody watches it here, and the first answer has it all the same.
+    let quote = follower.quote("IBM");
+    assert_eq!((&quote["priceInCents"], &quote["stale"]), (&20_000.into(), &false.into()));
+    assert_eq!(quote["volume"], 7);
+    assert_eq!(follower.quote("BAC")["stale"], true, "it has never traded");
+    let received = follower.server.metric("follower_prices_total");
+    assert!(received <= 4, "only what is watched: {received}");
+    assert_eq!(holder.server.metric("follower_prices_total"), 0);
+    assert_eq!(venue.requests(FEED).len(), 1, "one connection to the feed");
+}
+
+#[test]
+fn a_stream_resumes_on_another_node() {
+    let cluster = Cluster::start(2);
+    let (venue, [holder, follower]) = (&cluster.venue, &cluster.nodes[..]) else { unreachable!() };
+    let mut stream = holder.watch(&["SPY", "IBM"]);
+    venue.trade("IBM", 20_000, 7);
+    venue.trade("SPY", 1_000, 10);
+    let known = prices_up_to(&mut stream, 1_000).pop().unwrap().id.unwrap();
+    drop(stream);
+    let sequence = venue.trade("SPY", 1_001, 10);
+    until("the follower to have come so far", || {
+        let state = cluster.redis.key("stock:feed");
+        (state["sequence"].as_u64()? >= sequence).then_some(())
+    });
+    let mut stream = follower.resume("SPY,IBM", &known);
+    let next = stream.await_event("a price, and no reset", |event| {
+        assert_ne!(event.name, "reset");
+        event.name == "price"
+    });
+    assert_eq!((&next.data["symbol"], &next.data["priceInCents"]), (&"SPY".into(), &1_001.into()));
+    let known = next.id.unwrap();
+    venue.trade("IBM", 20_001, 1);
+    let mut stream = holder.resume("SPY,IBM", &known);
+    let next = stream.await_event("a price, and no reset", |event| {
+        assert_ne!(event.name, "reset");
+        event.name == "price"
+    });
+    assert_eq!(next.data["priceInCents"], 20_001);
+}
+
+#[test]
+fn a_follower_takes_over_when_the_holder_is_killed() {
+    let mut cluster = Cluster::start(2);
+    let venue = cluster.venue.clone();
+    for (cents, shares) in [(1_000, 10), (1_010, 20), (990, 30), (1_005, 40)] {
+        venue.trade("SPY", cents, shares);
+        venue.trade("IBM", 20 * cents, shares);
+    }
+    until("the last price", || {
+        let last = cluster.redis.key("stock:last:IBM");
+        (last["priceInCents"] == 20_100).then_some(())
+    });
+    let mut stream = cluster.nodes[1].watch(&["SPY"]);
+    prices_up_to(&mut stream, 1_005);
+    let Node { server, .. } = cluster.nodes.remove(0);
+    server.program.kill();
+    // Nobody reads this yet.
+    venue.trade("SPY", 1_006, 50);
+    venue.trade("IBM", 20_120, 50);
+    prices_up_to(&mut stream, 1_006);
+    assert_eq!(cluster.holder(), 0);
+    venue.trade("SPY", 1_007, 60);
+    let last = prices_up_to(&mut stream, 1_007).pop().unwrap();
+    let (session, sequence) = venue.position();
+    assert_eq!(last.id.unwrap(), format!("{session}-{sequence}"));
+    let node = &cluster.nodes[0];
+    let quote = node.quote("SPY");
+    let figures: Vec<u64> =
+        FIGURES[..5].iter().map(|name| quote[*name].as_u64().unwrap()).collect();
+    assert_eq!(figures, [1_007, 1_000, 1_010, 990, 210], "{quote}");
+    let quote = node.quote("IBM");
+    let figures: Vec<u64> =
+        FIGURES[..5].iter().map(|name| quote[*name].as_u64().unwrap()).collect();
+    assert_eq!(figures, [20_120, 20_000, 20_200, 19_800, 150], "{quote}");
+    assert_eq!(node.server.metric("feed_gaps_total"), 0);
+
+    // The other node comes back and follows.
+    cluster.nodes.push(cluster.start_node(0));
+    assert_eq!(cluster.holder(), 0);
+    let mut stream = cluster.nodes[1].watch(&["SPY"]);
+    venue.trade("SPY", 1_008, 1);
+    prices_up_to(&mut stream, 1_008);
+    await_same_quote(&cluster.nodes[1], &cluster.nodes[0], "SPY");
+}
+
+#[test]
+fn a_lost_redis_shows_as_a_lost_feed_and_heals() {
+    let mut cluster = Cluster::start(2);
+    let venue = cluster.venue.clone();
+    venue.trade("SPY", 1_000, 10);
+    let mut streams = [0, 1].map(|node: usize| cluster.nodes[node].watch(&["SPY"]));
+    for stream in &mut streams {
+        prices_up_to(stream, 1_000);
+    }
+    cluster.redis.kill();
+    await_feed(&mut streams[1], false);
+    assert_eq!(cluster.nodes[1].quote("SPY")["stale"], true);
+    venue.trade("SPY", 1_001, 10);
+    prices_up_to(&mut streams[0], 1_001);
+    cluster.redis.start_again();
+    await_feed(&mut streams[1], true);
+    prices_up_to(&mut streams[1], 1_001);
+    venue.trade("SPY", 1_002, 10);
+    prices_up_to(&mut streams[1], 1_002);
+    assert_eq!(cluster.nodes[1].quote("SPY")["stale"], false);
+}
+
+#[test]
+fn a_stream_of_every_print_is_told_of_gaps_where_prints_are_not_handed_on() {
+    let cluster = Cluster::start(2);
+    let (venue, follower) = (&cluster.venue, &cluster.nodes[1]);
+    venue.trade("SPY", 1_000, 10);
+    let (address, token) = (&follower.server.address, &follower.token);
+    let mut stream = EventStream::get(address, token, "symbols=SPY&mode=every", "");
+    prices_up_to(&mut stream, 1_000);
+    venue.trade("SPY", 1_000, 10);
+    let last = venue.trade("SPY", 1_001, 10);
+    let gap = stream.await_event("a gap before the price", |event| {
+        assert_ne!(event.name, "price");
+        event.name == "gap"
+    });
+    assert_eq!(gap.data["to"], last - 1);
+    prices_up_to(&mut stream, 1_001);
+}
+
+#[test]
+fn a_node_ends_its_subscription_some_time_after_its_last_stream() {
+    let cluster = Cluster::start(2);
+    let (venue, follower) = (&cluster.venue, &cluster.nodes[1]);
+    venue.trade("SPY", 1_000, 10);
+    let mut stream = follower.watch(&["SPY"]);
+    prices_up_to(&mut stream, 1_000);
+    assert_eq!(follower.server.metric("follower_symbols"), 1);
+    drop(stream);
+    until("the end of the subscription", || {
+        (follower.server.metric("follower_symbols") == 0).then_some(())
+    });
+    assert_eq!(cluster.redis.ask(&["PUBSUB", "NUMSUB", "stock:price:SPY"]), "stock:price:SPY\n0");
+    venue.trade("SPY", 1_001, 10);
+    assert_eq!(follower.quote("SPY")["priceInCents"], 1_001, "no old price is shown");
+}
+
+#[test]
+fn a_fill_reaches_the_owner_of_the_order_that_follows() {
+    let cluster = Cluster::start(2);
+    let (venue, follower) = (&cluster.venue, &cluster.nodes[1]);
+    let order = json!({"position": "buy", "symbol": "SPY", "numShares": 10, "priceInCents": 100});
+    // Users are spread over both nodes.
+    let (client, id) = until("a user of the follower", || {
+        (0..8).find_map(|number| {
+            let token = cluster.token(&format!("user{number}"));
+            let client = Client::new(&follower.server.address, &token);
+            let answer = client.post("/order", &order);
+            let is_here = answer.headers.get("x-longbow-node").is_some_and(|node| node == "1");
+            (answer.status == 201 && is_here).then(|| {
+                let id = answer.order()["orderId"].as_str().unwrap().to_owned();
+                (client, id)
+            })
+        })
+    });
+    let holes = follower.server.metric("follower_holes_total");
+    venue.fill(&id, 100, 4);
+    client.await_status(&id, "partially_filled");
+    venue.fill(&id, 100, 6);
+    client.await_status(&id, "filled");
+    assert_eq!(follower.server.metric("follower_holes_total"), holes);
+    assert!(cluster.redis.ask(&["XLEN", "orders:lines"]).parse::<u64>().unwrap() > 2);
+}
