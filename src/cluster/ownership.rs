@@ -20,7 +20,7 @@ use crate::types::{USER_PARTITIONS, UserPartition};
 
 /// How long a member has been connected before it takes partitions whose owner's lease is over: after
 /// an outage of Postgres every lease is, until its owner has renewed it.
-const CONNECTED_BEFORE_TAKING: Duration = Duration::from_millis(1_500);
+const CONNECTED_BEFORE_TAKING: Duration = Duration::from_secs(5);
 /// Pause between two looks at whether the projection follows, or the orders thread has room.
 const FOLLOW_POLL: Duration = Duration::from_millis(1);
 /// Orders handed to the orders thread at a time.
