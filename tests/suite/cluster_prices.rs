@@ -249,8 +249,13 @@ fn a_lost_redis_shows_as_a_lost_feed_and_heals() {
     venue.trade("SPY", 1_001, 10);
     prices_up_to(&mut streams[0], 1_001);
     cluster.redis.start_again();
-    await_feed(&mut streams[1], true);
-    prices_up_to(&mut streams[1], 1_001);
+    // In either order.
+    let (mut is_up, mut has_price) = (false, false);
+    streams[1].await_event("the feed and the price", |event| {
+        is_up |= event.name == "feed" && event.data["up"] == true;
+        has_price |= event.name == "price" && event.data["priceInCents"] == 1_001;
+        is_up && has_price
+    });
     venue.trade("SPY", 1_002, 10);
     prices_up_to(&mut streams[1], 1_002);
     assert_eq!(cluster.nodes[1].quote("SPY")["stale"], false);
