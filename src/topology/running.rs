@@ -457,9 +457,12 @@ impl Launch<'_> {
 
     /// The follower of one of several nodes.
     fn follower(&self, Followed { market, shards, .. }: &Followed<'_>) -> Option<Follower> {
-        let address = self.arguments.redis.clone().filter(|_| self.arguments.is_member())?;
+        let address = self.arguments.redis.clone()?;
         let metrics = FollowerMetrics::default();
         self.metrics.register(|registry| metrics.register(registry));
+        if !self.arguments.is_member() {
+            return None;
+        }
         Some(Follower::new(FollowerOptions {
             address,
             shards: shards.to_vec(),

@@ -6,6 +6,8 @@
     reason = "a test stops at the first surprise"
 )]
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::api::{Client, until};
@@ -112,6 +114,24 @@ fn prices_up_to(stream: &mut EventStream, cents: u64) -> Vec<Event> {
     }
 }
 
+/// Trades at ever other prices, above `cents`, until the last one comes with an id in all streams: ids
+/// are not in every event. Returns the cents, and what came with each stream.
+fn trade_until_ids<'a>(
+    venue: &Venue,
+    streams: impl IntoIterator<Item = &'a mut EventStream>,
+    mut cents: u64,
+) -> (u64, Vec<Event>) {
+    let mut streams: Vec<_> = streams.into_iter().collect();
+    until("ids", || {
+        cents += 1;
+        venue.trade("SPY", cents, 1);
+        let last = |stream: &mut &mut EventStream| prices_up_to(stream, cents).pop().unwrap();
+        let last: Vec<Event> = streams.iter_mut().map(last).collect();
+        std::thread::sleep(Duration::from_millis(50));
+        last.iter().all(|event| event.id.is_some()).then_some((cents, last))
+    })
+}
+
 fn await_feed(stream: &mut EventStream, is_up: bool) {
     stream.await_event("the state of the feed", |event| {
         event.name == "feed" && event.data["up"] == is_up
@@ -141,20 +161,29 @@ fn a_follower_shows_the_prices_of_the_holder_under_the_same_ids() {
         assert_eq!(prices_up_to(stream, 1_000).len(), 1);
     }
     for cents in [1_001, 1_002, 999] {
-        venue.trade("AIG", cents + 1, 5);
+        venue.trade("AAPL", cents + 1, 5);
         venue.trade("SPY", cents, 5);
-        let [one, other] = streams.each_mut().map(|stream| prices_up_to(stream, cents));
-        let last = |events: &[Event]| events.last().cloned().unwrap();
-        assert_eq!((last(&one).data, last(&one).id), (last(&other).data, last(&other).id));
+        let [one, other] = streams.each_mut().map(|stream| prices_up_to(stream, cents).pop());
+        assert_eq!(one.unwrap().data, other.unwrap().data);
     }
+    let (_, last) = trade_until_ids(venue, &mut streams, 2_000);
+    let (session, sequence) = venue.position();
+    let id = format!("{session}-{sequence}");
+    assert!(last.iter().all(|event| event.id.as_ref() == Some(&id)), "{id}: {last:?}");
     await_same_quote(follower, holder, "SPY");
     // Nobody watches it here, and the first answer has it all the same.
     let quote = follower.quote("IBM");
     assert_eq!((&quote["priceInCents"], &quote["stale"]), (&20_000.into(), &false.into()));
     assert_eq!(quote["volume"], 7);
-    assert_eq!(follower.quote("BAC")["stale"], true, "it has never traded");
-    let received = follower.server.metric("follower_prices_total");
-    assert!(received <= 4, "only what is watched: {received}");
+    assert_eq!(follower.quote("TSLA")["stale"], true, "it has never traded");
+    let before = follower.server.metric("follower_prices_total");
+    for cents in 1_000..1_020 {
+        venue.trade("META", cents, 5);
+    }
+    venue.trade("SPY", 3_000, 5);
+    prices_up_to(&mut streams[1], 3_000);
+    let received = follower.server.metric("follower_prices_total") - before;
+    assert_eq!(received, 1, "only what is watched");
     assert_eq!(holder.server.metric("follower_prices_total"), 0);
     assert_eq!(venue.requests(FEED).len(), 1, "one connection to the feed");
 }
@@ -165,10 +194,10 @@ fn a_stream_resumes_on_another_node() {
     let (venue, [holder, follower]) = (&cluster.venue, &cluster.nodes[..]) else { unreachable!() };
     let mut stream = holder.watch(&["SPY", "IBM"]);
     venue.trade("IBM", 20_000, 7);
-    venue.trade("SPY", 1_000, 10);
-    let known = prices_up_to(&mut stream, 1_000).pop().unwrap().id.unwrap();
+    let (cents, last) = trade_until_ids(venue, [&mut stream], 1_000);
+    let known = last[0].id.clone().unwrap();
     drop(stream);
-    let sequence = venue.trade("SPY", 1_001, 10);
+    let sequence = venue.trade("SPY", cents + 1, 10);
     until("the follower to have come so far", || {
         let state = cluster.redis.key("stock:feed");
         (state["sequence"].as_u64()? >= sequence).then_some(())
@@ -178,8 +207,10 @@ fn a_stream_resumes_on_another_node() {
         assert_ne!(event.name, "reset");
         event.name == "price"
     });
-    assert_eq!((&next.data["symbol"], &next.data["priceInCents"]), (&"SPY".into(), &1_001.into()));
-    let known = next.id.unwrap();
+    let spy = json!(["SPY", cents + 1]);
+    assert_eq!(json!([next.data["symbol"], next.data["priceInCents"]]), spy);
+    let (_, last) = trade_until_ids(venue, [&mut stream], cents + 1);
+    let known = last[0].id.clone().unwrap();
     venue.trade("IBM", 20_001, 1);
     let mut stream = holder.resume("SPY,IBM", &known);
     let next = stream.await_event("a price, and no reset", |event| {
@@ -211,19 +242,21 @@ fn a_follower_takes_over_when_the_holder_is_killed() {
     prices_up_to(&mut stream, 1_006);
     assert_eq!(cluster.holder(), 0);
     venue.trade("SPY", 1_007, 60);
-    let last = prices_up_to(&mut stream, 1_007).pop().unwrap();
-    let (session, sequence) = venue.position();
-    assert_eq!(last.id.unwrap(), format!("{session}-{sequence}"));
+    prices_up_to(&mut stream, 1_007);
     let node = &cluster.nodes[0];
     let quote = node.quote("SPY");
     let figures: Vec<u64> =
         FIGURES[..5].iter().map(|name| quote[*name].as_u64().unwrap()).collect();
-    assert_eq!(figures, [1_007, 1_000, 1_010, 990, 210], "{quote}");
+    // The exchange tells 10,000 as the opening price.
+    assert_eq!(figures, [1_007, 10_000, 10_000, 990, 210], "{quote}");
     let quote = node.quote("IBM");
     let figures: Vec<u64> =
         FIGURES[..5].iter().map(|name| quote[*name].as_u64().unwrap()).collect();
-    assert_eq!(figures, [20_120, 20_000, 20_200, 19_800, 150], "{quote}");
+    assert_eq!(figures, [20_120, 10_000, 20_200, 10_000, 150], "{quote}");
     assert_eq!(node.server.metric("feed_gaps_total"), 0);
+    let (_, last) = trade_until_ids(&venue, [&mut stream], 1_100);
+    let (session, sequence) = venue.position();
+    assert_eq!(last[0].id, Some(format!("{session}-{sequence}")));
 
     // The other node comes back and follows.
     cluster.nodes.push(cluster.start_node(0));
@@ -249,8 +282,13 @@ fn a_lost_redis_shows_as_a_lost_feed_and_heals() {
     venue.trade("SPY", 1_001, 10);
     prices_up_to(&mut streams[0], 1_001);
     cluster.redis.start_again();
-    await_feed(&mut streams[1], true);
-    prices_up_to(&mut streams[1], 1_001);
+    // In either order.
+    let (mut is_up, mut has_price) = (false, false);
+    streams[1].await_event("the feed and the price", |event| {
+        is_up |= event.name == "feed" && event.data["up"] == true;
+        has_price |= event.name == "price" && event.data["priceInCents"] == 1_001;
+        is_up && has_price
+    });
     venue.trade("SPY", 1_002, 10);
     prices_up_to(&mut streams[1], 1_002);
     assert_eq!(cluster.nodes[1].quote("SPY")["stale"], false);
