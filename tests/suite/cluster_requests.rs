@@ -177,6 +177,14 @@ fn a_stream_ends_when_its_user_moves() {
         stream.await_event("goodbye", |event| event.name == "goodbye");
         assert_eq!(stream.next(), None);
     }
-    let mut again = open_stream(&clients[0], "/orders/stream", "");
-    again.await_event("the order", is_first);
+    // As a client that reconnects: the first stream may still be relayed from the one that stops.
+    until("the order", || {
+        let mut again = open_stream(&clients[0], "/orders/stream", "");
+        while let Some(event) = again.next() {
+            if is_first(&event) {
+                return Some(());
+            }
+        }
+        None
+    });
 }
