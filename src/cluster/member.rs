@@ -72,7 +72,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// Joins, or later if Postgres cannot be reached yet. Waits for the end of a lease that somebody
+    /// Joins, or later if Postgres cannot be reached yet or refuses. Waits for the end of a lease that somebody
     /// else may hold.
     ///
     /// # Errors
@@ -92,9 +92,9 @@ impl Member {
         };
         match block_on(async { Ok(member.connect_and_join().await) })? {
             Ok(()) => Ok(member),
-            Err(NodeError::Postgres(error)) if error.may_pass() => {
+            Err(NodeError::Postgres(error)) if error.may_pass() || error.is_refusal() => {
                 let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, "this node joins the others once Postgres can be reached");
+                tracing::warn!(error, "this node joins the others once Postgres lets it");
                 Ok(member)
             }
             Err(error) => Err(error),
