@@ -72,7 +72,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// Joins, or later if Postgres cannot be reached yet. Waits for the end of a lease that somebody
+    /// Joins, or later if Postgres cannot be reached yet or refuses. Waits for the end of a lease that somebody
     /// else may hold.
     ///
     /// # Errors
@@ -92,9 +92,9 @@ impl Member {
         };
         match block_on(async { Ok(member.connect_and_join().await) })? {
             Ok(()) => Ok(member),
-            Err(NodeError::Postgres(error)) if error.may_pass() => {
+            Err(NodeError::Postgres(error)) if error.may_pass() || error.is_refusal() => {
                 let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, "this node joins the others once Postgres can be reached");
+                tracing::warn!(error, "this node joins the others once Postgres lets it");
                 Ok(member)
             }
             Err(error) => Err(error),
@@ -115,7 +115,8 @@ impl Member {
                 let joined = self.join_within(client).await;
                 self.run_in_time(client, if joined.is_ok() { "COMMIT" } else { "ROLLBACK" })
                     .await?;
-                return joined;
+                self.begin_epoch(joined?);
+                return Ok(());
             }
             self.run_in_time(client, "ROLLBACK").await?;
             if let Verdict::Wait(longest) = verdict? {
@@ -139,7 +140,7 @@ impl Member {
         Ok(verdict)
     }
 
-    async fn join_within(&mut self, client: &Client) -> Result<(), NodeError> {
+    async fn join_within(&self, client: &Client) -> Result<i64, NodeError> {
         let NodeIdentity { node_id, log_id, home, peer_address } = &self.identity;
         let is_member = peer_address.is_some();
         let mixed = in_time(&self.server, client.query(MIXED, &[&is_member, node_id])).await?;
@@ -153,12 +154,16 @@ impl Member {
         let parameters: [&(dyn ToSql + Sync); 7] =
             [node_id, log_id, &home, &version, &lease, &address, &is_member];
         let joined = in_time(&self.server, client.query_one(JOIN, &parameters)).await?;
-        let epoch = self.ok(joined)?.get(0);
-        tracing::info!(node = node_id, epoch, "joined");
+        Ok(self.ok(joined)?.get(0))
+    }
+
+    /// The commit of this epoch is confirmed. One whose answer was lost holds the lock until it is
+    /// decided, so a later attempt of this process comes after it, with a higher epoch.
+    fn begin_epoch(&mut self, epoch: i64) {
+        tracing::info!(node = self.identity.node_id, epoch, "joined");
         self.epoch = Some(epoch);
         self.epoch_of_leases.set(epoch);
         self.metrics.epoch.set(epoch);
-        Ok(())
     }
 
     async fn run_in_time(&self, client: &Client, statements: &str) -> Result<(), NodeError> {

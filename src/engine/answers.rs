@@ -298,7 +298,11 @@ fn unknown_at_exchange(
             let never_after = never_accepted_after(work);
             if queried_at <= never_after {
                 work.entry.underway.unknown = None;
-                work.schedule_query(never_after.saturating_add_micros(1));
+                // The time of a query may lag ours for as long as the exchange's clock is in doubt.
+                let now = work.turn.now;
+                let passes_at = never_after.saturating_add_micros(now.micros_since(queried_at) + 1);
+                let latest = now.max(never_after).saturating_add_micros(span);
+                work.schedule_query(passes_at.min(latest));
             } else if confirms_unknown(work, as_of.as_ref(), span) {
                 work.record(Change::NotAccepted);
                 schedule_relook(work);

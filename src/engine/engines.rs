@@ -337,6 +337,12 @@ impl Engines {
         self.unclaimed.alert(self.now, out);
         self.look_up_unmatched(out);
         self.expire_unreadable(out);
+        self.query_due(now, limit, out)
+    }
+
+    /// Queries the orders that are due, at most `limit` of each partition. Returns true if more are due.
+    pub fn query_due(&mut self, now: TimestampMicros, limit: usize, out: &mut Outbox) -> bool {
+        self.advance(now);
         let (partitions, mut turn) = self.parts(out);
         let mut more = false;
         let mut absent = Vec::new();

@@ -18,7 +18,7 @@ pub(super) struct FeedProgress {
     is_renumbered: bool,
     /// Number of the session within this run; 0 before the first.
     number: u32,
-    /// Names of earlier sessions of this run, oldest first.
+    /// Names of earlier sessions, oldest first, without repetition.
     past: VecDeque<CompactString>,
 }
 
@@ -45,18 +45,23 @@ impl FeedProgress {
     fn begin_numbering(&mut self, session: &CompactString, sequence: u64, is_renumbered: bool) {
         // A session that comes back may number its lines anew.
         let is_renumbered = is_renumbered || self.past.contains(session);
-        if let Some(before) = self.session.replace(session.clone())
-            && before != *session
-        {
+        self.name(session.clone());
+        self.sequence = sequence;
+        self.is_logged = false;
+        self.is_renumbered = is_renumbered;
+        self.number += 1;
+    }
+
+    /// Names the current session, and remembers the one before.
+    fn name(&mut self, session: CompactString) {
+        let before = self.session.replace(session);
+        if let Some(before) = before.filter(|before| self.session.as_ref() != Some(before)) {
+            self.past.retain(|past| *past != before);
             self.past.push_back(before);
             if self.past.len() > MAX_PAST_SESSIONS {
                 self.past.pop_front();
             }
         }
-        self.sequence = sequence;
-        self.is_logged = false;
-        self.is_renumbered = is_renumbered;
-        self.number += 1;
     }
 
     /// Everything up to `sequence` was taken.
@@ -93,7 +98,7 @@ impl FeedProgress {
     fn position_at(&self, sequence: u64, at: TimestampMicros) -> Option<FeedPosition> {
         let session = self.session.as_ref()?;
         let session = FeedPosition::numbering_name(session, self.is_renumbered);
-        Some(FeedPosition { session, sequence, at })
+        Some(FeedPosition { session, sequence, at, past: self.past.iter().cloned().collect() })
     }
 
     /// Takes a position from the log.
@@ -104,7 +109,11 @@ impl FeedProgress {
             self.number += 1;
         }
         self.is_renumbered = position.is_renumbered();
-        self.session = Some(session);
+        self.name(session);
+        // Older formats name none.
+        if !position.past.is_empty() {
+            self.past = position.past.iter().cloned().collect();
+        }
         self.sequence = position.sequence;
         self.is_logged = true;
     }
@@ -158,5 +167,39 @@ mod tests {
             let as_of = FeedPlace { session: "s".into(), sequence: 900 };
             assert_eq!(restarted.believed(Some(as_of)), None, "{position:?}");
         }
+    }
+
+    #[test]
+    fn a_session_that_comes_back_after_a_restart_is_known() {
+        let (mut feed, at) = (FeedProgress::default(), TimestampMicros::new(7));
+        feed.begin(&"s".into(), 1_000);
+        feed.begin(&"t".into(), 2);
+        let position = feed.take_unlogged(at).unwrap();
+        assert_eq!((&*position.session, &position.past[..]), ("t", &["s".into()][..]));
+        let mut restarted = FeedProgress::default();
+        restarted.replay(&position);
+        restarted.begin(&"s".into(), 0);
+        let as_of = FeedPlace { session: "s".into(), sequence: 900 };
+        assert_eq!(restarted.believed(Some(as_of.clone())), None);
+        assert!(restarted.take_unlogged(at).unwrap().is_renumbered());
+        // Positions of older formats name one session each.
+        let mut restarted = FeedProgress::default();
+        for session in ["s", "t"] {
+            let position =
+                FeedPosition { session: session.into(), past: vec![], ..position.clone() };
+            restarted.replay(&position);
+        }
+        restarted.begin(&"s".into(), 0);
+        assert_eq!(restarted.believed(Some(as_of)), None);
+    }
+
+    #[test]
+    fn sessions_that_alternate_push_no_other_name_out() {
+        let mut feed = FeedProgress::default();
+        feed.begin(&"first".into(), 1);
+        for number in 0..2 * MAX_PAST_SESSIONS {
+            feed.begin(&["s", "t"][number % 2].into(), 1);
+        }
+        assert_eq!(feed.past, ["first", "t", "s"]);
     }
 }

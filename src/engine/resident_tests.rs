@@ -127,7 +127,7 @@ fn a_start_from_the_store_goes_on_where_the_node_was() {
     let mut rig = Rig::new();
     let at = TimestampMicros::new(rig.now);
     rig.engines.load(before.engines.tracked(open).unwrap().clone());
-    let position = FeedPosition { session: "s".into(), sequence: 7, at };
+    let position = FeedPosition { session: "s".into(), sequence: 7, at, past: vec!["r".into()] };
     let external_order_id = external("early");
     let early = UnmatchedReport { external_order_id, kind: ReportKind::Cancelled, received_at: at };
     rig.engines.load_node(Some(position), vec![early], vec![(at, ended)]);

@@ -418,12 +418,19 @@ impl Feed {
             before.map(|(_, last)| last + 1)
         });
         if read.is_some_and(|read| sequence + 1 < read) {
-            return self.renumber(session, sequence);
+            let may_repeat = is_known && going_on.is_some();
+            if !(may_repeat && self.numbering.remembers(sequence + 1)) {
+                return self.renumber(session, sequence);
+            }
+            // More than was asked for, or the numbering restarted: the lines tell, since those that
+            // were taken are remembered.
+            tracing::info!(%session, sequence, "the feed begins with lines that were taken before");
         }
         let before = going_on.map_or(sequence, |from| from.saturating_sub(1));
         tracing::info!(%session, sequence = before, "the feed is up");
         if is_known && going_on.is_some() {
             self.follow(session, before);
+            self.numbering.connect(sequence.min(before));
             return match self.announce(before) {
                 true => Ok(()),
                 false => Err(Ended::Unexpected("the orders queue is full".into())),

@@ -43,11 +43,13 @@ pub async fn serve_clients(
     let counted = metrics.clone();
     serve_listener(listener, limits, metrics, shutdown, move |stream| {
         let (app, metrics) = (Rc::clone(&app), counted.clone());
+        let place = app.site.room.enter()?;
         let hub = Some(Rc::clone(&app.hub));
-        async move {
+        Some(async move {
             let handle = |request| route(Rc::clone(&app), request);
             serve_connection(stream, limits, metrics, hub, handle).await;
-        }
+            drop(place);
+        })
     })
     .await;
 }
@@ -64,10 +66,10 @@ pub async fn serve_peers(
     serve_listener(listener, limits, metrics, shutdown, move |stream| {
         let (app, metrics) = (Rc::clone(&app), counted.clone());
         let hub = Some(Rc::clone(&app.hub));
-        async move {
+        Some(async move {
             let handle = |request| route_peer(Rc::clone(&app), request);
             serve_connection(stream, limits, metrics, hub, handle).await;
-        }
+        })
     })
     .await;
 }
@@ -83,27 +85,28 @@ pub async fn serve_operators(
     let counted = metrics.clone();
     serve_listener(listener, limits, metrics, shutdown, move |stream| {
         let (admin, metrics) = (Rc::clone(&admin), counted.clone());
-        async move {
+        Some(async move {
             let peer = stream.peer_addr().ok();
             let handle = |request: Request<Incoming>| {
                 let admin = Rc::clone(&admin);
                 async move { admin.route(request, peer).await }
             };
             serve_connection(stream, limits, metrics, None, handle).await;
-        }
+        })
     })
     .await;
 }
 
-/// Accepts connections and serves each in a task of its own until the process stops. Requests in
-/// progress then have [`DRAIN`] to finish. Returns once all connections are closed: an executor
-/// never drops tasks that are left over, nor what they hold.
+/// Accepts connections and serves each in a task of its own until the process stops. One for which
+/// `serve` has nothing is closed at once. Requests in progress then have [`DRAIN`] to finish. Returns
+/// once all connections are closed: an executor never drops tasks that are left over, nor what they
+/// hold.
 async fn serve_listener<F>(
     listener: TcpListener,
     limits: HttpLimits,
     metrics: HttpMetrics,
     shutdown: Shutdown,
-    serve: impl Fn(TcpStream) -> F,
+    serve: impl Fn(TcpStream) -> Option<F>,
 ) where
     F: Future<Output = ()> + 'static,
 {
@@ -129,7 +132,7 @@ async fn accept_until_stop<F>(
     metrics: &HttpMetrics,
     shutdown: &Shutdown,
     (permits, end): (&Rc<Semaphore>, &Rc<Semaphore>),
-    serve: impl Fn(TcpStream) -> F,
+    serve: impl Fn(TcpStream) -> Option<F>,
 ) where
     F: Future<Output = ()> + 'static,
 {
@@ -150,15 +153,19 @@ async fn accept_until_stop<F>(
             Ok(stream) => {
                 exhausted = false;
                 metrics.accepted.inc();
-                let (serving, end) = (serve(stream), Rc::clone(end));
-                spawn_local(async move {
-                    or(serving, async {
-                        let _closed = end.acquire(1).await;
+                if let Some(serving) = serve(stream) {
+                    let end = Rc::clone(end);
+                    spawn_local(async move {
+                        or(serving, async {
+                            let _closed = end.acquire(1).await;
+                        })
+                        .await;
+                        drop(permit);
                     })
-                    .await;
-                    drop(permit);
-                })
-                .detach();
+                    .detach();
+                } else {
+                    metrics.refused.inc();
+                }
                 in_a_row += 1;
                 if in_a_row >= ACCEPTS_IN_A_ROW {
                     in_a_row = 0;

@@ -17,6 +17,7 @@ use super::health::Health;
 use super::peers::{PeerPool, Peers};
 use super::problem::Problem;
 use super::relay::Relays;
+use super::room::ClientRoom;
 use crate::types::SymbolIndex;
 
 /// Longest wait for the prices of symbols that nobody on this node watches yet. After it they come, or
@@ -38,6 +39,8 @@ pub struct Site {
     pub webhook: Option<Arc<WebhookVerifier>>,
     /// Stream quotas, and the router to the streams of other shards.
     pub streams: StreamService,
+    /// Room for connections of clients.
+    pub room: Arc<ClientRoom>,
     /// Counters, served by the operators' listener.
     pub metrics: Arc<Metrics>,
     /// Further inputs of readiness.

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Most connections of operators at each of their addresses: dashboards, probes and people.
+pub const OPERATOR_CONNECTIONS: u64 = 64;
+
 /// Limits of the HTTP connections of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {
@@ -23,5 +26,10 @@ impl HttpLimits {
     /// The default limits with this idle timeout.
     pub fn keeping(idle: Duration) -> Self {
         Self { connections: 10_000, idle, head: Duration::from_secs(30) }
+    }
+
+    /// The same for few connections: those of operators are served whatever clients do.
+    pub fn for_operators(self) -> Self {
+        Self { connections: OPERATOR_CONNECTIONS, ..self }
     }
 }

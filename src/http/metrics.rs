@@ -9,6 +9,7 @@ use crate::metrics::{Counter, Gauge};
 pub struct HttpMetrics {
     pub(super) accepted: Counter,
     pub(super) accept_errors: Counter,
+    pub(super) refused: Counter,
     pub(super) requests: Counter,
     pub(super) in_progress: Gauge,
     pub(super) broken_connections: Counter,
@@ -31,6 +32,7 @@ impl HttpMetrics {
         let counters = [
             ("http_accepted", "Connections accepted", &self.accepted),
             ("http_accept_errors", "Connections that could not be accepted", &self.accept_errors),
+            ("http_refused", "Connections closed at once for want of room", &self.refused),
             ("http_requests", "Requests", &self.requests),
             ("http_broken_connections", "Connections that broke", &self.broken_connections),
             ("http_idle_closed", "Connections closed as idle", &self.idle_closed),

@@ -21,6 +21,9 @@ use super::thread_priority::lower_priority;
 
 /// fjall's worker threads: one flushes memtables, the other compacts.
 const WORKER_THREADS: usize = 2;
+/// Most table files that stay open between two reads. The store's own default is far more than what the
+/// process can spare of its open files.
+pub const MAX_STORE_FILES: usize = 256;
 /// Memtable size of a space of orders. At full load it fills in some seconds.
 const ORDER_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
 /// Memtable size of a space of small values: about as many keys, which is what writes cost.
@@ -98,6 +101,7 @@ impl FjallStore {
         let database = Database::builder(directory)
             .cache_size(cache_bytes)
             .worker_threads(WORKER_THREADS)
+            .max_cached_files(Some(MAX_STORE_FILES))
             .max_journaling_size(JOURNAL_BYTES)
             // A lost batch is replayed from the log.
             .manual_journal_persist(true)

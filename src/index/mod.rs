@@ -78,6 +78,7 @@ pub use apply::IndexWriter;
 pub use changes::StoredChanges;
 pub use error::IndexError;
 pub use fill::IndexFiller;
+pub use fjall_store::MAX_STORE_FILES;
 pub use follower::IndexFollower;
 pub use index_handle::{
     DEFAULT_CACHE_BYTES, DEFAULT_CHANGES_AGE, Index, IndexAges, IndexOptions, ReusedId,

@@ -139,6 +139,7 @@ impl Model {
                 session: "s".into(),
                 sequence: self.events.len() as u64,
                 at,
+                past: vec!["r".into()],
             }),
         })
     }

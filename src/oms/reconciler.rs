@@ -1,4 +1,4 @@
-//! When the engines ask the exchange about orders: overdue ones at each sweep, all open ones after a
+//! When the engines ask the exchange about orders: overdue ones at each look, all open ones after a
 //! start or a gap, and all open ones in comparison with the exchange's record once in a while.
 
 use std::time::Duration;
@@ -9,6 +9,12 @@ use super::limits::{
 use crate::engine::{Engines, Outbox};
 use crate::types::{Moment, MonotonicMicros};
 
+/// How often a sweep looks at which queries are due. What is due a moment after one look waits for the
+/// next, and an order's deadline is several such waits. After the machine's clock was put back, recorded
+/// times run a little slower than the clock that looks are timed by, so a wait of whole seconds would
+/// always just miss a look each second.
+const LOOKS_PER_SWEEP: u32 = 5;
+
 /// The timetable of reconciliation.
 #[derive(Debug)]
 pub(super) struct Reconciler {
@@ -16,6 +22,9 @@ pub(super) struct Reconciler {
     next_sweep: MonotonicMicros,
     /// The sweep that has begun has not looked at everything yet.
     is_sweeping: bool,
+    next_look: MonotonicMicros,
+    /// The same of the look that has begun.
+    is_looking: bool,
     /// How often all open orders are compared with the exchange's record.
     comparison_interval: Duration,
     next_comparison: MonotonicMicros,
@@ -33,6 +42,8 @@ impl Reconciler {
             sweep_interval,
             next_sweep: now.saturating_add(sweep_interval),
             is_sweeping: false,
+            next_look: now.saturating_add(sweep_interval / LOOKS_PER_SWEEP),
+            is_looking: false,
             comparison_interval,
             next_comparison: now.saturating_add(comparison_interval),
             next_request: now,
@@ -49,8 +60,8 @@ impl Reconciler {
         is_due
     }
 
-    /// Asks what is due while `waiting` queries have not been sent. True when the sweep has more to
-    /// look at.
+    /// Asks what is due while `waiting` queries have not been sent. True when there is more to look
+    /// at.
     pub(super) fn work(
         &mut self,
         now: Moment,
@@ -58,8 +69,16 @@ impl Reconciler {
         engines: &mut Engines,
         out: &mut Outbox,
     ) -> bool {
+        if now.monotonic >= self.next_look {
+            let interval = self.sweep_interval / LOOKS_PER_SWEEP;
+            self.next_look = now.monotonic.saturating_add(interval);
+            self.is_looking = true;
+        }
         if self.is_sweeping {
             self.is_sweeping = engines.tick(now.wall, LOOKS_PER_SLICE, out);
+            self.is_looking = false;
+        } else if self.is_looking {
+            self.is_looking = engines.query_due(now.wall, LOOKS_PER_SLICE, out);
         }
         // As many as the exchange is asked about at a time: reconciling a million orders neither fills
         // memory nor holds up a query that somebody waits for. Orders that have left memory come back
@@ -68,7 +87,7 @@ impl Reconciler {
             engines.reconcile_some(now.wall, MAX_WAITING_RECONCILIATIONS, out);
         }
         self.compare(now, waiting == 0, engines, out);
-        self.is_sweeping
+        self.is_sweeping || self.is_looking
     }
 
     /// Compares open orders with the exchange's record, paced, after everything else that the
@@ -94,6 +113,33 @@ impl Reconciler {
             now.saturating_add(COMPARISON_PACE)
         };
         let comparison = if is_comparing { request } else { self.next_comparison };
-        self.next_sweep.min(comparison).saturating_since(now)
+        self.next_sweep.min(self.next_look).min(comparison).saturating_since(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineOptions;
+    use crate::types::TimestampMicros;
+
+    #[test]
+    fn what_is_due_is_looked_at_more_often_than_swept() {
+        let second = Duration::from_secs(1);
+        let start = MonotonicMicros::new(7);
+        let mut reconciler = Reconciler::new(second, 30 * second, start);
+        let mut engines = Engines::new(EngineOptions::default());
+        let mut now = start;
+        for _ in 1..LOOKS_PER_SWEEP {
+            let wait = reconciler.until_due(now, false);
+            assert_eq!(wait, second / LOOKS_PER_SWEEP);
+            now = now.saturating_add(wait);
+            let moment = Moment { wall: TimestampMicros::new(now.micros()), monotonic: now };
+            assert!(!reconciler.begin_sweep(moment));
+            reconciler.work(moment, 0, &mut engines, &mut Outbox::default());
+        }
+        now = now.saturating_add(reconciler.until_due(now, false));
+        let moment = Moment { wall: TimestampMicros::new(now.micros()), monotonic: now };
+        assert!(reconciler.begin_sweep(moment));
     }
 }

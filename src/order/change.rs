@@ -185,6 +185,9 @@ pub struct FeedPosition {
     pub sequence: u64,
     /// When Longbow recorded it.
     pub at: TimestampMicros,
+    /// Names of the sessions before it that are remembered, oldest first: one that comes back may
+    /// number its lines anew. Postgres does not keep them.
+    pub past: Vec<CompactString>,
 }
 
 /// Suffix for a session that restarted its numbering. Session names contain no space.

@@ -3,6 +3,7 @@
 
 use std::mem;
 
+use compact_str::CompactString;
 use rkyv::api::low::{LowSerializer, to_bytes_in_with_alloc};
 use rkyv::rancor;
 use rkyv::ser::allocator::{Arena, ArenaHandle};
@@ -17,7 +18,8 @@ use super::stored::{OrderParts, StoredOrderError};
 use crate::types::TimestampMicros;
 
 /// Format version that this code writes. Any change of a record layout increments it; readers keep
-/// reading the previous ones. 2: more kinds of changes. 3: adopted orders.
+/// reading the previous ones. 2: more kinds of changes. 3: adopted orders, and feed positions with the
+/// sessions before.
 pub const RECORD_FORMAT_VERSION: u8 = 3;
 /// Partition byte of records that belong to the node, not to a user.
 pub const NODE_PARTITION: u8 = u8::MAX;
@@ -39,6 +41,20 @@ struct AdoptedRecord {
     parts: OrderParts,
     /// Those of the parts, which have their own place in a stored order.
     cases: Vec<OpenCase>,
+}
+
+/// A feed position as formats 1 and 2 have it.
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct FeedPositionRecord2 {
+    session: CompactString,
+    sequence: u64,
+    at: TimestampMicros,
+}
+
+impl From<FeedPositionRecord2> for FeedPosition {
+    fn from(FeedPositionRecord2 { session, sequence, at }: FeedPositionRecord2) -> Self {
+        Self { session, sequence, at, past: Vec::new() }
+    }
 }
 
 /// Why a record cannot be written or read.
@@ -152,6 +168,8 @@ pub fn decode(kind: u8, format_version: u8, payload: &[u8]) -> Result<Event, Rec
         KIND_CREATED => read::<Created>(payload).map(Event::Created),
         KIND_CHANGED => read::<Changed>(payload).map(Event::Changed),
         KIND_UNMATCHED_REPORT => read::<UnmatchedReport>(payload).map(Event::UnmatchedReport),
+        KIND_FEED_POSITION if format_version < 3 => read::<FeedPositionRecord2>(payload)
+            .map(|position| Event::FeedPosition(position.into())),
         KIND_FEED_POSITION => read::<FeedPosition>(payload).map(Event::FeedPosition),
         KIND_ADOPTED => match read::<AdoptedRecord>(payload) {
             Ok(record) => return adopted(record),
@@ -219,7 +237,12 @@ pub(super) mod tests {
         let (adopted, partial) = (created.clone(), Fill { num_shares: 3, ..fill.clone() });
         let kind = ReportKind::Filled(fill);
         let unmatched = UnmatchedReport { external_order_id, kind, received_at: at };
-        let position = FeedPosition { session: "7".into(), sequence: u64::MAX, at };
+        let position = FeedPosition {
+            session: "7".into(),
+            sequence: u64::MAX,
+            at,
+            past: vec!["5".into(), "a-name-that-is-longer-than-what-fits-inline".into()],
+        };
         let mut events = vec![Event::Created(created), Event::Created(market)];
         events.extend(changed);
         events.extend([Event::UnmatchedReport(unmatched), Event::FeedPosition(position)]);
@@ -238,7 +261,21 @@ pub(super) mod tests {
             assert_eq!(back, event);
             // The log hands out aligned bytes, but decoding does not rely on that.
             let shifted = [&[0_u8][..], &payload].concat();
-            assert_eq!(decode(event.kind(), 1, &shifted[1..]).unwrap(), event);
+            assert_eq!(decode(event.kind(), RECORD_FORMAT_VERSION, &shifted[1..]).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn a_feed_position_of_an_older_format_is_read() {
+        let at = TimestampMicros::new(7);
+        let mut encoder = EventEncoder::new();
+        let older = FeedPositionRecord2 { session: "7 again".into(), sequence: 9, at };
+        encoder.write(&older).unwrap();
+        for format_version in [1, 2] {
+            let read = decode(KIND_FEED_POSITION, format_version, &encoder.buffer).unwrap();
+            let expected =
+                FeedPosition { session: "7 again".into(), sequence: 9, at, past: Vec::new() };
+            assert_eq!(read, Event::FeedPosition(expected));
         }
     }
 

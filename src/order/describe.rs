@@ -45,7 +45,7 @@ impl Event {
             Self::Created(created) => created_members(created),
             Self::Changed(changed) => changed_members(changed),
             Self::UnmatchedReport(report) => unmatched_members(report),
-            Self::FeedPosition(FeedPosition { session, sequence, at }) => {
+            Self::FeedPosition(FeedPosition { session, sequence, at, past: _ }) => {
                 json!({ "session": session, "sequence": sequence, "at": at })
             }
             Self::Adopted(adopted) => {

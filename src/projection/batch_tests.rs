@@ -137,8 +137,9 @@ fn only_records_never_written_skip_the_check_for_existing_rows() {
 #[test]
 fn the_newest_feed_position_wins() {
     let at = created(1).created_at;
-    let position =
-        |sequence| Event::FeedPosition(FeedPosition { session: "7".into(), sequence, at });
+    let position = |sequence| {
+        Event::FeedPosition(FeedPosition { session: "7".into(), sequence, at, past: vec![] })
+    };
     let batch =
         build(LOG, &numbered(vec![position(5), position(9)]), &mut WorkingSet::default(), WRITTEN);
     let batch = batch.unwrap();

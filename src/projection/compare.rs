@@ -311,6 +311,7 @@ pub(super) fn feed_position(
             session: cell::value::<&str>(row, 0)?.into(),
             sequence: cell::parsed(row, 1)?,
             at: cell::value::<Timestamp>(row, 2)?.0,
+            past: Vec::new(),
         };
         Ok((Lsn(cell::number(row, 3)?), position))
     };

@@ -318,6 +318,12 @@ impl ProjectionError {
         self.remedy() == Remedy::Wait
     }
 
+    /// Whether the server refuses this program: its database, its role or its privileges are not what they
+    /// were, or never were right.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
     pub(super) fn remedy(&self) -> Remedy {
         match self {
             // The log's files may be out of reach for a while, as when too many files are open.

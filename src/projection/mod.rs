@@ -193,12 +193,25 @@ pub fn projection(
     Ok((workers, progress))
 }
 
+/// What a start does about a server that refuses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRefusal {
+    /// It fails: on its first start the address is probably wrong.
+    Fail,
+    /// It goes on without the server, which let it in before, and retries.
+    GoOn,
+}
+
 /// Checks the tables at a start: servers that can be reached must have the schema of this version,
 /// or are migrated to it. One that cannot be reached is left for later.
 ///
 /// # Errors
 /// Errors that an operator must fix.
-pub fn prepare(servers: &PostgresServers, migrates: bool) -> Result<(), ProjectionError> {
+pub fn prepare(
+    servers: &PostgresServers,
+    migrates: bool,
+    on_refusal: OnRefusal,
+) -> Result<(), ProjectionError> {
     block_on(async {
         for server in servers.iter() {
             let prepared = match Connection::open(server).await {
@@ -206,7 +219,16 @@ pub fn prepare(servers: &PostgresServers, migrates: bool) -> Result<(), Projecti
                 Err(error) => Err(error),
             };
             match prepared {
-                Err(error) if error.remedy() == error::Remedy::Operator => return Err(error),
+                Err(error) if error.remedy() == error::Remedy::Operator => {
+                    if !(error.is_refusal() && on_refusal == OnRefusal::GoOn) {
+                        return Err(error);
+                    }
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(
+                        error,
+                        "Postgres is on hold until an operator fixes this; orders continue"
+                    );
+                }
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
                     tracing::warn!(

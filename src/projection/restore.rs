@@ -225,7 +225,7 @@ mod tests {
     fn the_feed_resumes_from_the_lowest_position() {
         let position = |session: &str, sequence| {
             let at = TimestampMicros::new(1);
-            Some(FeedPosition { session: session.into(), sequence, at })
+            Some(FeedPosition { session: session.into(), sequence, at, past: Vec::new() })
         };
         let least = common_position(vec![position("a", 9), position("a", 7), position("a", 8)]);
         assert_eq!(least, position("a", 7));

@@ -86,6 +86,11 @@ impl StreamQuotas {
         Ok(StreamPermit { quotas: Arc::clone(self), owner })
     }
 
+    /// How many streams are open.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// Registers the counters of refused streams.
     pub fn register(&self, registry: &mut Registry) {
         for (limit, counter) in

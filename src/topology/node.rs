@@ -18,10 +18,7 @@ use super::ServeError;
 /// # Errors
 /// The directory cannot be read or written.
 pub(super) fn find_home(directory: &DataDir) -> Result<DataHome, ServeError> {
-    let unusable = |source: io::Error| ServeError::DataDirectory {
-        path: directory.path().to_path_buf(),
-        source,
-    };
+    let unusable = |source| unusable(directory, source);
     let home = DataHome::of(directory).map_err(unusable)?;
     let before = DataHome::remembered(directory).map_err(unusable)?;
     if before.as_ref().is_some_and(|before| *before != home) {
@@ -35,6 +32,19 @@ pub(super) fn find_home(directory: &DataDir) -> Result<DataHome, ServeError> {
     }
     home.remember(directory).map_err(unusable)?;
     Ok(home)
+}
+
+/// Whether a server has run in the data directory, which may not exist yet.
+///
+/// # Errors
+/// The directory cannot be read.
+pub(super) fn has_been_used(directory: &DataDir) -> Result<bool, ServeError> {
+    let home = DataHome::remembered(directory).map_err(|source| unusable(directory, source))?;
+    Ok(home.is_some())
+}
+
+fn unusable(directory: &DataDir, source: io::Error) -> ServeError {
+    ServeError::DataDirectory { path: directory.path().to_path_buf(), source }
 }
 
 /// Joins the nodes that share a Postgres. `peer_address`: where other nodes reach this one, if it is a

@@ -14,6 +14,8 @@ pub(super) struct Plan {
     pub(super) addresses: Addresses,
     /// Most streams that may be open.
     pub(super) streams: usize,
+    /// Most connections of clients, streams among them.
+    pub(super) client_connections: usize,
 }
 
 /// Works them out, and checks that the addresses are free.
@@ -35,5 +37,11 @@ pub(super) fn plan(arguments: &ServeArgs) -> Result<Plan, ServeError> {
     link::check(arguments)?;
     let addresses = Addresses::of(arguments)?;
     addresses.probe()?;
-    Ok(Plan { placement, addresses, streams: usize::try_from(streams).unwrap_or(usize::MAX) })
+    let connections = system::client_connections(files, placement.shards.len());
+    Ok(Plan {
+        placement,
+        addresses,
+        streams: usize::try_from(streams).unwrap_or(usize::MAX),
+        client_connections: usize::try_from(connections).unwrap_or(usize::MAX),
+    })
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{CommitTo, PostgresArgs, SchemaArgs};
+use crate::data_dir::DataDir;
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::oms::PostgresSide;
 use crate::projection::{
-    self, Owner, OwnersError, OwnersOf, Ownership, PostgresServers, ProjectionMetrics,
+    self, OnRefusal, Owner, OwnersError, OwnersOf, Ownership, PostgresServers, ProjectionMetrics,
     ProjectionOptions,
 };
 use crate::shutdown::Shutdown;
@@ -16,17 +17,22 @@ use crate::types::OrderId;
 use crate::wal::{LogHandle, Lsn};
 
 use super::ServeError;
+use super::node;
 use super::threads::Threads;
 
 /// How long to wait for the index to come to orders that Postgres has. It is behind by a quarter of a
 /// second at most times.
 const INDEX_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Reads `--postgres`, and sees to the tables.
+/// Reads `--postgres`, and sees to the tables. A server that refuses the program fails the first start in
+/// a data directory, and no later one: cancels and fills do not wait for it.
 ///
 /// # Errors
 /// No such servers, tables of another version, or `--commit postgres` without Postgres.
-pub(super) fn prepare(arguments: &PostgresArgs) -> Result<Option<PostgresServers>, ServeError> {
+pub(super) fn prepare(
+    arguments: &PostgresArgs,
+    directory: &DataDir,
+) -> Result<Option<PostgresServers>, ServeError> {
     let Some(text) = &arguments.postgres else {
         if arguments.commit == CommitTo::Postgres {
             return Err(ServeError::CommitWithoutPostgres);
@@ -34,7 +40,9 @@ pub(super) fn prepare(arguments: &PostgresArgs) -> Result<Option<PostgresServers
         return Ok(None);
     };
     let servers = servers(text, &arguments.schema)?;
-    projection::prepare(&servers, arguments.migrate)?;
+    let on_refusal =
+        if node::has_been_used(directory)? { OnRefusal::GoOn } else { OnRefusal::Fail };
+    projection::prepare(&servers, arguments.migrate, on_refusal)?;
     Ok(Some(servers))
 }
 

@@ -17,8 +17,8 @@ use crate::data_dir::DataHome;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
 use crate::exchange::{ExchangeAddress, FeedRole, OrderFeedMessage, PublishedLine};
 use crate::http::{
-    Authenticator, Health, HttpLimits, HttpMetrics, PeerMetrics, PeerOptions, Peers, PeersSecret,
-    Site, StreamService,
+    Authenticator, ClientRoom, Health, HttpLimits, HttpMetrics, PeerMetrics, PeerOptions, Peers,
+    PeersSecret, Site, StreamService,
 };
 use crate::index::Index;
 use crate::market::{MarketLimits, MarketReader, MarketWriter, ShardWatch, Watchers, open_market};
@@ -215,11 +215,13 @@ impl Running {
         let quotas = Arc::new(StreamQuotas::new(plan.streams, per_user.unwrap_or(usize::MAX)));
         launch.metrics.register(|registry| quotas.register(registry));
         let (router, inboxes) = stream_router(plan.placement.shards.len());
+        let room = Arc::new(ClientRoom::new(plan.client_connections, Arc::clone(&quotas)));
         let site = Site {
             market,
             orders: OrderService::new(commands, records.store),
             authenticator: start.authenticator.clone(),
             webhook: webhook.verifier,
+            room,
             metrics: Arc::clone(&launch.metrics),
             streams: StreamService {
                 quotas,
@@ -511,7 +513,7 @@ impl Launch<'_> {
     fn serve_operators(&mut self, site: &Site, listeners: Vec<OwnedFd>) -> Result<(), ServeError> {
         let operators = Operators {
             listeners,
-            http: HttpLimits::keeping(self.arguments.keep_alive()),
+            http: HttpLimits::keeping(self.arguments.keep_alive()).for_operators(),
             site: site.clone(),
             metrics: HttpMetrics::default(),
             shutdown: self.shutdown.clone(),

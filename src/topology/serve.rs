@@ -34,7 +34,7 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
     let secret = configured_secret(arguments).map_err(ServeError::Secret)?;
     let peers_secret = peers_secret(arguments)?;
     let webhook = webhook::prepare(&arguments.link)?;
-    let postgres = postgres::prepare(&arguments.postgres)?;
+    let postgres = postgres::prepare(&arguments.postgres, &arguments.data_dir)?;
     let servers = postgres.as_ref().map_or(0, |servers| servers.iter().len());
     if arguments.is_member() && servers > 1 {
         return Err(ServeError::SeveralServers { servers });

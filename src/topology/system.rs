@@ -2,12 +2,24 @@ use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::http::OPERATOR_CONNECTIONS;
+use crate::index::MAX_STORE_FILES;
+
 /// What a thread-per-core executor locks of memory for its rings.
 const NEEDED_MEMLOCK_BYTES: u64 = 512 * 1024;
-/// Descriptors that are not streams: log, exchange, HTTP connections, epoll.
+/// Descriptors that are not streams: those of the process itself, and HTTP connections.
 pub(super) const RESERVED_FILES: u64 = 1_000;
 /// Fewest open files that make sense.
-const NEEDED_FILES: u64 = RESERVED_FILES + 100;
+const NEEDED_FILES: u64 = RESERVED_FILES + FEWEST_CLIENTS;
+const FEWEST_CLIENTS: u64 = 100;
+/// Files of the process itself that do not depend on its threads: of the store up to 256, operators, log,
+/// exchange, Postgres, Redis.
+const OWN_FILES: u64 = MAX_STORE_FILES as u64 + 2 * OPERATOR_CONNECTIONS + 116;
+/// Files of each executor: rings, event counters, listeners.
+const FILES_PER_EXECUTOR: u64 = 16;
+/// Executors beside the shards.
+const OTHER_EXECUTORS: u64 = 2;
+const _: () = assert!(OWN_FILES + (OTHER_EXECUTORS + 1) * FILES_PER_EXECUTOR < RESERVED_FILES);
 
 /// What this machine does not allow and how to allow it.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +70,14 @@ pub(super) fn prepare() -> Result<u64, SystemError> {
     if files < NEEDED_FILES { Err(SystemError::Files { files }) } else { Ok(files) }
 }
 
+/// How many connections clients may have, streams among them, so that clients never take the files that
+/// the process needs: without a feed, the exchange or the disk nobody is served.
+pub(super) fn client_connections(files: u64, shards: usize) -> u64 {
+    let executors = OTHER_EXECUTORS.saturating_add(u64::try_from(shards).unwrap_or(u64::MAX));
+    let own = OWN_FILES.saturating_add(executors.saturating_mul(FILES_PER_EXECUTOR));
+    files.saturating_sub(own).max(FEWEST_CLIENTS)
+}
+
 /// A limit, raised as far as it may be.
 fn raised(resource: Resource) -> u64 {
     let limit = getrlimit(resource);
@@ -65,4 +85,16 @@ fn raised(resource: Resource) -> u64 {
     // The old limit stays where raising it is not allowed.
     let _refused = setrlimit(resource, raised);
     getrlimit(resource).current.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_leave_the_process_what_it_needs() {
+        assert_eq!(client_connections(NEEDED_FILES, 2), NEEDED_FILES - 500 - 4 * 16);
+        assert_eq!(client_connections(1_000_000, 64), 1_000_000 - 500 - 66 * 16);
+        assert_eq!(client_connections(NEEDED_FILES, 1_000), FEWEST_CLIENTS, "some, at least");
+    }
 }

@@ -139,3 +139,27 @@ fn they_are_found_without_a_start_where_the_lines_are_no_longer_kept() {
     world.venue.listen(world.venue.address().trim_start_matches("http://"));
     ended.await_truth(&world);
 }
+
+#[test]
+fn a_record_of_an_earlier_session_takes_nothing_back_after_a_start_in_one_of_the_same_name() {
+    let mut world = World::start(&["--cleanup-interval-seconds", "1"]);
+    let order = world.buy(10);
+    for _ in 0..100 {
+        world.venue.trade("SPY", 100, 1);
+    }
+    let (first, reached) = world.venue.position();
+    world.await_positions();
+    world.venue.new_session("another");
+    world.await_positions();
+    world.restart(|venue| venue.new_session(&first));
+    world.venue.fill(&order, 100, 3);
+    world.await_filled(&order, 3);
+    // It lags by more than a session, and is complete up to a line that this one has not come to.
+    let mut record = world.venue.record(&order);
+    record["asOf"] = serde_json::json!({"session": first, "sequence": reached});
+    record["executions"] = serde_json::json!([]);
+    record["filledShares"] = 0.into();
+    world.venue.show(&order, Some(record));
+    world.await_answers_about(&[&order]);
+    assert_eq!(world.alice.order(&order)["filledShares"], 3);
+}

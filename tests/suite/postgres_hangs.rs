@@ -1,8 +1,12 @@
 //! Postgres is up but does not answer: orders continue, and a stop does not wait for it.
 
-use crate::support::Server;
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::time::{Duration, Instant};
+
 use crate::support::load::{Load, assert_kept};
 use crate::support::postgres::{Postgres, assert_records_agree, await_caught_up};
+use crate::support::{Server, api};
 
 #[test]
 fn a_silent_server_holds_up_neither_orders_nor_a_stop() {
@@ -24,5 +28,45 @@ fn a_silent_server_holds_up_neither_orders_nor_a_stop() {
     let server = Server::start(data.path(), &settings);
     await_caught_up(&server, data.path(), &database.url);
     assert_kept(&[&database], &ids);
+    assert_records_agree(server, data.path(), &database.url);
+}
+
+/// Longer than an answer that costs Postgres no work is waited for.
+const HANG: Duration = Duration::from_secs(13);
+
+#[test]
+fn a_node_that_joins_while_commits_hang_is_still_that_node_when_they_go_on() {
+    let data = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    let server = Server::start(data.path(), &["--postgres", &database.url, "--migrate"]);
+    await_caught_up(&server, data.path(), &database.url);
+    // Commits wait for a replica that there is none of; so does the renewal of the lease.
+    database.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    database.sql("SELECT pg_reload_conf()");
+    database.await_number(
+        "SELECT count(*) FROM pg_stat_activity \
+         WHERE wait_event = 'SyncRep' AND query LIKE 'UPDATE nodes%'",
+        1,
+    );
+    let hangs_since = Instant::now();
+    server.program.kill();
+    let server = Server::start(data.path(), &["--postgres", &database.url]);
+    let alice = server.user(data.path(), "alice");
+    alice.place_resting("IBM");
+    std::thread::sleep(HANG.saturating_sub(hangs_since.elapsed()));
+    database.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    database.sql("SELECT pg_reload_conf()");
+    // It renews the lease of the epoch that it has.
+    let renewed = "SELECT (lease_until > now() + interval '3 seconds')::int::bigint FROM nodes";
+    for _ in 0..3 {
+        database.await_number(renewed, 1);
+        database.sql("SELECT pg_sleep(1)");
+    }
+    api::until("the node's epoch to be known", || {
+        let epoch = i64::try_from(server.metric("node_epoch")).unwrap();
+        (database.number("SELECT epoch FROM nodes") == epoch).then_some(())
+    });
+    alice.place_resting("IBM");
     assert_records_agree(server, data.path(), &database.url);
 }

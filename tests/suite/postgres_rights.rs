@@ -1,9 +1,11 @@
-//! Privileges in Postgres: the audit log is append-only, and analysts can read only their views.
+//! Privileges in Postgres: the audit log is append-only, and analysts can read only their views. A server
+//! that Postgres does not let in any more goes on without it, and starts.
 
-#![expect(clippy::panic, reason = "a test stops at the first surprise")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use crate::support::Server;
 use crate::support::postgres::{Database, Postgres, assert_records_agree, await_caught_up};
+use crate::support::venue::{CANCEL, Venue};
+use crate::support::{Server, run};
 
 fn refusal(database: &Database, sql: &str) -> String {
     let Err(error) = database.try_sql(sql) else { panic!("{sql} is allowed") };
@@ -85,5 +87,67 @@ fn analysts_read_their_views_and_nothing_else() {
         let words = refusal(&ann, sql);
         assert!(words.contains("permission denied"), "{sql}: {words}");
     }
+    assert_records_agree(server, data.path(), &database.url);
+}
+
+/// What an operator does to a database and its roles, and how it is undone.
+const REFUSALS: [(&str, &str); 4] = [
+    ("ALTER ROLE writer NOLOGIN", "ALTER ROLE writer LOGIN"),
+    ("ALTER ROLE writer RENAME TO former", "ALTER ROLE former RENAME TO writer"),
+    ("REVOKE longbow_writer FROM writer", "GRANT longbow_writer TO writer"),
+    ("ALTER DATABASE records RENAME TO former", "ALTER DATABASE former RENAME TO records"),
+];
+const ON_HOLD: &str = "Postgres is on hold until an operator fixes this; orders continue";
+
+#[test]
+fn a_server_that_is_no_longer_let_in_starts_and_goes_on_once_it_is() {
+    let data = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start();
+    let admin = postgres.database();
+    let owner = postgres.create("records");
+    assert!(run(&["migrate", "--postgres", &owner.url]).status.success());
+    admin.sql("CREATE ROLE writer LOGIN IN ROLE longbow_writer");
+    let url = owner.url.replace("longbow@", "writer@");
+    let settings = ["--postgres", &url];
+    let server = Server::start(data.path(), &settings);
+    server.user(data.path(), "alice").place_resting("IBM");
+    await_caught_up(&server, data.path(), &owner.url);
+    server.program.kill();
+    for (refuse, let_in) in REFUSALS {
+        admin.sql(refuse);
+        let server = Server::start(data.path(), &settings);
+        server.program.await_error(ON_HOLD);
+        server.user(data.path(), "alice").place_resting("IBM");
+        admin.sql(let_in);
+        server.program.await_error("Postgres follows the log");
+        await_caught_up(&server, data.path(), &owner.url);
+        server.program.kill();
+    }
+    let server = Server::start(data.path(), &settings);
+    assert_records_agree(server, data.path(), &owner.url);
+}
+
+#[test]
+fn a_server_whose_answers_wait_for_postgres_starts_as_well_and_cancels() {
+    let data = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    assert!(run(&["migrate", "--postgres", &database.url]).status.success());
+    database.sql("CREATE ROLE writer LOGIN IN ROLE longbow_writer");
+    let url = database.url.replace("longbow@", "writer@");
+    let venue = Venue::start();
+    let settings = ["--exchange", &venue.address(), "--postgres", &url, "--commit", "postgres"];
+    let server = Server::start(data.path(), &settings);
+    let order = server.user(data.path(), "alice").place_resting("IBM");
+    server.program.kill();
+    database.sql("ALTER ROLE writer NOLOGIN");
+    let server = Server::start_unready(data.path(), &settings);
+    server.program.await_error(ON_HOLD);
+    let path = format!("/order/{}", order["orderId"].as_str().unwrap());
+    // Not answered with an outcome, which Postgres does not have, but sent.
+    let _unknown = server.user(data.path(), "alice").delete(&path);
+    venue.await_requests(CANCEL, 1);
+    database.sql("ALTER ROLE writer LOGIN");
+    await_caught_up(&server, data.path(), &database.url);
     assert_records_agree(server, data.path(), &database.url);
 }

@@ -57,6 +57,12 @@ impl Numbering {
         }
     }
 
+    /// Whether the contents of a line are remembered.
+    pub(super) fn remembers(&self, sequence: u64) -> bool {
+        let known = self.slot(sequence).filter(|known| known.sequence == sequence);
+        known.is_some_and(|known| known.contents != UNKNOWN)
+    }
+
     /// Whether a line that is not new proves a new numbering: its number was used with other
     /// contents, or it is the second line in a row outside the window.
     pub(super) fn contradicts(&mut self, sequence: u64, contents: u64) -> bool {

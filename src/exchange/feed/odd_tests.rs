@@ -268,6 +268,34 @@ fn repeated_and_late_lines_begin_no_numbering() {
 }
 
 #[test]
+fn lines_that_a_connection_repeats_begin_no_numbering() {
+    let lines = |range: std::ops::RangeInclusive<u64>| range.map(|n| trade(n, "o", n));
+    for repeated in [1, 3, 30, 100] {
+        let (mut feed, mut receiver) = feed(ROOM);
+        let begun: Vec<String> = [session("s", 0)].into_iter().chain(lines(1..=100)).collect();
+        connection(&mut feed, None, &begun).unwrap();
+        told(&mut receiver);
+        let first = 101 - repeated;
+        let begun = [session("s", first - 1), trade(first, "o", first), beat(first)];
+        let more = begun.into_iter().chain(lines(first + 1..=102)).chain([beat(102)]);
+        let more: Vec<String> = more.collect();
+        connection(&mut feed, Some(("s", 101)), &more).unwrap();
+        assert_eq!((feed.metrics.renumberings.get(), feed.last_sequence), (0, 102), "{repeated}");
+        let told = told(&mut receiver);
+        assert!(!told.iter().any(|told| told.starts_with("s~")), "{told:?}");
+    }
+    // One of them is another line: the numbering restarted.
+    let (mut feed, mut receiver) = feed(ROOM);
+    let begun: Vec<String> = [session("s", 0)].into_iter().chain(lines(1..=100)).collect();
+    connection(&mut feed, None, &begun).unwrap();
+    told(&mut receiver);
+    let more = [session("s", 97), trade(98, "new", 1), trade(99, "new", 1)];
+    connection(&mut feed, Some(("s", 101)), &more).unwrap();
+    assert_eq!(told(&mut receiver), ["s~ 97", "line 98", "line 99"]);
+    assert_eq!((feed.metrics.renumberings.get(), feed.last_sequence), (1, 99));
+}
+
+#[test]
 fn another_session_than_requested_starts_where_it_says() {
     let (mut feed, mut receiver) = feed(ROOM);
     connection(&mut feed, None, &[session("a", 900), trade(901, "o", 1)]).unwrap();
