@@ -45,7 +45,7 @@ impl Engine {
                 // Never submit again: query what became of the first.
                 SubmitOutcome::Unknown | SubmitOutcome::TimedOut => {
                     if work.order().status == Status::Pending || may_live(work.order()) {
-                        work.entry.query(QueryReason::FollowUp, work.turn.out);
+                        work.entry.query(QueryReason::FollowUp, work.turn.now, work.turn.out);
                     }
                 }
             }
@@ -66,14 +66,14 @@ impl Engine {
                 // all of them, so the user's answer is final.
                 CancelOutcome::Cancelled if work.order().wants_cancel() => {
                     work.entry.underway.cancel_confirmed = true;
-                    work.entry.query_fresh(QueryReason::FollowUp, work.turn.out);
+                    work.entry.query_fresh(QueryReason::FollowUp, work.turn.now, work.turn.out);
                 }
                 CancelOutcome::Cancelled => {
                     work.record(Change::Cancelled { cause: CancelCause::Cancelled });
                 }
                 // Its last fills may still be in flight; the exchange's record has all of them.
                 CancelOutcome::Refused { why: CancelRefusal::AlreadyEnded, .. } => {
-                    work.entry.query_fresh(QueryReason::FollowUp, work.turn.out);
+                    work.entry.query_fresh(QueryReason::FollowUp, work.turn.now, work.turn.out);
                 }
                 CancelOutcome::Refused { why: CancelRefusal::UnknownOrder, .. } => {
                     work.alert(Anomaly::UnknownAtExchange);
@@ -98,6 +98,7 @@ impl Engine {
         let answer = believed(turn.feed, answer);
         self.with_order(order_id, turn, |work| {
             let reason = work.entry.underway.query.take();
+            let asked_at = reason.map_or(work.turn.now, |_| work.entry.underway.asked_at);
             work.entry.underway.lost_queries = None;
             let before = Before::of(work.order());
             let is_stale = std::mem::take(&mut work.entry.underway.query_again);
@@ -112,7 +113,7 @@ impl Engine {
             match answer {
                 QueryAnswer::Unknown { as_of } => {
                     work.entry.underway.record_id = None;
-                    unknown_at_exchange(work, queried_at, as_of);
+                    unknown_at_exchange(work, (queried_at, asked_at), as_of);
                 }
                 QueryAnswer::Rejected { reason } => work.record(Change::Rejected { reason }),
                 QueryAnswer::Known(record) => take_record(work, record, reason),
@@ -122,7 +123,7 @@ impl Engine {
             }
             before.note_repairs(work, reason);
             if is_stale {
-                work.entry.query(QueryReason::FollowUp, work.turn.out);
+                work.entry.query(QueryReason::FollowUp, work.turn.now, work.turn.out);
             } else {
                 end_confirmed_cancel(work);
             }
@@ -289,7 +290,7 @@ fn take_state(work: &mut Work<'_, '_>, state: ExchangeOrderState, reason: Option
 /// queries and with the exchange's own clock past the deadline. It is queried again later.
 fn unknown_at_exchange(
     work: &mut Work<'_, '_>,
-    queried_at: TimestampMicros,
+    (queried_at, asked_at): (TimestampMicros, TimestampMicros),
     as_of: Option<FeedPlace>,
 ) {
     let span = work.turn.options.unknown_span_micros;
@@ -303,7 +304,7 @@ fn unknown_at_exchange(
                 let passes_at = never_after.saturating_add_micros(now.micros_since(queried_at) + 1);
                 let latest = now.max(never_after).saturating_add_micros(span);
                 work.schedule_query(passes_at.min(latest));
-            } else if confirms_unknown(work, as_of.as_ref(), span) {
+            } else if confirms_unknown(work, (asked_at, as_of.as_ref()), span) {
                 work.record(Change::NotAccepted);
                 schedule_relook(work);
             }
@@ -311,14 +312,14 @@ fn unknown_at_exchange(
         Status::PendingCancel => {
             work.alert(Anomaly::UnknownAtExchange);
             // The exchange accepted it once: its record lags, or it lost the order.
-            if confirms_unknown(work, as_of.as_ref(), span.saturating_mul(LOST_SPANS)) {
+            if confirms_unknown(work, (asked_at, as_of.as_ref()), span.saturating_mul(LOST_SPANS)) {
                 work.record(Change::Cancelled { cause: CancelCause::Unknown });
             }
         }
         Status::Failed => schedule_relook(work),
         Status::Submitted | Status::PartiallyFilled => {
             work.alert(Anomaly::UnknownAtExchange);
-            if confirms_unknown(work, as_of.as_ref(), span.saturating_mul(LOST_SPANS)) {
+            if confirms_unknown(work, (asked_at, as_of.as_ref()), span.saturating_mul(LOST_SPANS)) {
                 let text = "it had accepted the order, and says that it does not know it";
                 work.quarantine_order(CaseCause::UnknownAtExchange, text);
             }
@@ -333,9 +334,14 @@ fn never_accepted_after(work: &Work<'_, '_>) -> TimestampMicros {
     work.order().submit_before.saturating_add_micros(work.turn.options.clock_tolerance_micros)
 }
 
-/// Whether this "unknown order" confirms an earlier one: at least `span` after it, and from a
-/// record that is not older. Otherwise schedules another query.
-fn confirms_unknown(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>, span: u64) -> bool {
+/// Whether this "unknown order" confirms an earlier one: asked for at least `span` after it, and
+/// from a record that is not older. Otherwise schedules another query. How late an answer comes
+/// says nothing about the time between the two lookups.
+fn confirms_unknown(
+    work: &mut Work<'_, '_>,
+    (asked_at, as_of): (TimestampMicros, Option<&FeedPlace>),
+    span: u64,
+) -> bool {
     let now = work.turn.now;
     let (session, sequence) = work.turn.feed.place();
     let first = work
@@ -345,7 +351,7 @@ fn confirms_unknown(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>, span: u6
         .filter(|first| first.feed.0 == session)
         .unwrap_or(UnknownAnswer { since: now, feed: (session, sequence) });
     work.entry.underway.unknown = Some(first);
-    let waited = now.micros_since(first.since);
+    let waited = asked_at.micros_since(first.since);
     let is_newer = match (as_of, work.turn.feed.covered_by(as_of)) {
         (None, _) => true,
         (Some(_), Some(covers)) => covers >= first.feed.1,

@@ -121,7 +121,7 @@ pub(super) fn request_cancel(work: &mut Work<'_, '_>) -> bool {
     work.record(Change::CancelRequested);
     if was_pending_cancel && !work.entry.underway.cancel_unanswered {
         // An earlier cancel returned without an outcome: query now instead of waiting.
-        work.entry.query(QueryReason::Periodic, work.turn.out);
+        work.entry.query(QueryReason::Periodic, work.turn.now, work.turn.out);
     }
     work.order().version != version_before
 }

@@ -37,6 +37,8 @@ pub(super) struct Underway {
     pub(super) cancel_confirmed: bool,
     /// A query is in flight.
     pub(super) query: Option<QueryReason>,
+    /// When the last query was asked for; it is sent later.
+    pub(super) asked_at: TimestampMicros,
     /// The queries that have returned without an answer since the last one that had one.
     pub(super) lost_queries: Option<LostQueries>,
     /// A scheduled query has not been answered: it is repeated if its answer is lost.
@@ -252,9 +254,10 @@ impl Entry {
     }
 
     /// Queries the exchange's record, unless a query is in flight.
-    pub(super) fn query(&mut self, reason: QueryReason, out: &mut Outbox) {
+    pub(super) fn query(&mut self, reason: QueryReason, now: TimestampMicros, out: &mut Outbox) {
         if self.underway.query.is_none() {
             self.underway.query = Some(reason);
+            self.underway.asked_at = now;
             if let Some(doubt) = &mut self.underway.doubt {
                 doubt.counted_meanwhile.clear();
             }
@@ -263,9 +266,14 @@ impl Entry {
     }
 
     /// Queries a record that is not older than now.
-    pub(super) fn query_fresh(&mut self, reason: QueryReason, out: &mut Outbox) {
+    pub(super) fn query_fresh(
+        &mut self,
+        reason: QueryReason,
+        now: TimestampMicros,
+        out: &mut Outbox,
+    ) {
         self.underway.query_again = self.underway.query.is_some();
-        self.query(reason, out);
+        self.query(reason, now, out);
     }
 
     /// Sends the pending cancel, once per request.

@@ -1,6 +1,6 @@
-//! A confirmed cancel whose record is late.
+//! Records and answers that come late.
 
-use super::test_rig::{Rig, filled, known};
+use super::test_rig::{OPTIONS, Rig, filled, known};
 use super::*;
 use crate::order::Status;
 
@@ -22,4 +22,34 @@ fn a_confirmed_cancel_is_answered_without_its_record() {
     let crate::order::ReportKind::Filled(fill) = filled("before", 4) else { panic!("a fill") };
     rig.record(order_id, known(ExchangeOrderState::Cancelled, vec![fill]));
     assert_eq!(rig.order(order_id).filled_shares, 4);
+}
+
+#[test]
+fn two_lookups_are_as_far_apart_as_they_were_asked_for() {
+    for is_accepted in [false, true] {
+        let mut rig = Rig::new();
+        let order_id = rig.pending();
+        if is_accepted {
+            rig.accept(order_id, "x");
+        }
+        rig.now += 10 * OPTIONS.submit_window_micros;
+        let unknown = || QueryAnswer::Unknown { as_of: None };
+        let ask = |rig: &mut Rig| {
+            rig.take();
+            rig.act(|engines, now, out| engines.reconcile(now, order_id, out));
+            assert_eq!(rig.queries(), 1);
+        };
+        ask(&mut rig);
+        rig.record(order_id, unknown());
+        let before = rig.status(order_id);
+        // At once, and answered very late: the exchange may have said both in one moment.
+        ask(&mut rig);
+        rig.now += 100 * OPTIONS.unknown_span_micros;
+        rig.record(order_id, unknown());
+        assert_eq!((rig.status(order_id), rig.engines.open_case_count()), (before, 0));
+        ask(&mut rig);
+        rig.record(order_id, unknown());
+        let has_failed = rig.status(order_id) == Status::Failed;
+        assert_eq!((has_failed, rig.engines.open_case_count() == 1), (!is_accepted, is_accepted));
+    }
 }

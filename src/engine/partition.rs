@@ -276,13 +276,13 @@ impl Work<'_, '_> {
             let (since, feed) = (self.turn.now, self.turn.feed.place());
             self.entry.underway.reconciling = Some(Reconciling { since, feed });
             self.entry.underway.unreconciled = true;
-            self.entry.query_fresh(QueryReason::FollowUp, self.turn.out);
+            self.entry.query_fresh(QueryReason::FollowUp, self.turn.now, self.turn.out);
         }
         let order = self.order();
         if order.filled_shares > order.num_shares && order.filled_shares > filled_before {
             // The exchange's record tells which executions do not count.
             self.entry.underway.unreconciled = true;
-            self.entry.query_fresh(QueryReason::FollowUp, self.turn.out);
+            self.entry.query_fresh(QueryReason::FollowUp, self.turn.now, self.turn.out);
         }
     }
 

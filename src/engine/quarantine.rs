@@ -63,7 +63,7 @@ impl Work<'_, '_> {
         }
         if self.open_case(Case { cause, execution, text: case_text(text) }) {
             self.entry.underway.unreconciled = true;
-            self.entry.query_fresh(QueryReason::Periodic, self.turn.out);
+            self.entry.query_fresh(QueryReason::Periodic, self.turn.now, self.turn.out);
         } else {
             let pause = self.turn.options.max_doubt_pause_micros;
             self.schedule_query(self.turn.now.saturating_add_micros(pause));

@@ -21,7 +21,7 @@ impl Engine {
             let Some(entry) = self.orders.get_mut(&order_id) else { continue };
             entry.underway.watched = false;
             if entry.needs_watch() {
-                entry.query(QueryReason::Periodic, turn.out);
+                entry.query(QueryReason::Periodic, turn.now, turn.out);
                 watch(entry, &mut self.watch, turn);
             }
         }
@@ -49,7 +49,7 @@ impl Engine {
             entry.underway.next_query_at = None;
             entry.underway.listed_query_at = None;
             entry.underway.owes_query = true;
-            entry.query(QueryReason::Periodic, turn.out);
+            entry.query(QueryReason::Periodic, turn.now, turn.out);
         }
         self.lists.scheduled_queries.first().is_some_and(|(due, _)| *due <= turn.now)
     }
@@ -67,7 +67,7 @@ impl Engine {
     pub(super) fn query(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
         if let Some(entry) = self.orders.get_mut(&order_id) {
             entry.underway.owes_query = true;
-            entry.query(QueryReason::Periodic, turn.out);
+            entry.query(QueryReason::Periodic, turn.now, turn.out);
         }
     }
 
@@ -105,7 +105,7 @@ impl Engine {
                 unreachable!("open order {order_id} is in memory");
             };
             if turn.now.micros_since(entry.order().updated_at) >= turn.options.grace_micros {
-                entry.query(QueryReason::Periodic, turn.out);
+                entry.query(QueryReason::Periodic, turn.now, turn.out);
             }
         }
         let is_whole = next.len() < limit;
@@ -134,7 +134,7 @@ impl Engine {
             entry.underway.unreconciled = true;
             let feed = turn.feed.place();
             entry.underway.reconciling = Some(Reconciling { since: turn.now, feed });
-            entry.query_fresh(QueryReason::Periodic, turn.out);
+            entry.query_fresh(QueryReason::Periodic, turn.now, turn.out);
             list(entry, &mut self.lists);
             watch(entry, &mut self.watch, turn);
         }
