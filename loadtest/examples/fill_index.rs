@@ -95,7 +95,12 @@ impl Filler {
     fn feed_position(&mut self, number: u64) -> Result<(), Box<dyn Error>> {
         let at = TimestampMicros::new(self.start_micros + number * ORDER_INTERVAL_MICROS);
         let session = "fill".into();
-        self.append(&Event::FeedPosition(FeedPosition { session, sequence: number, at }))
+        self.append(&Event::FeedPosition(FeedPosition {
+            session,
+            sequence: number,
+            past: Vec::new(),
+            at,
+        }))
     }
 
     fn order(&mut self, number: u64) -> Result<(), Box<dyn Error>> {

@@ -31,6 +31,7 @@ mod reply;
 mod room;
 mod router;
 mod routes;
+mod user_limit;
 mod user_routes;
 
 pub use accept::{serve_clients, serve_operators, serve_peers};

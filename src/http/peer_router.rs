@@ -14,7 +14,7 @@ use super::peers::{Peers, Refused, signature_of};
 use super::problem::Problem;
 use super::reply::Reply;
 use super::router::{Route, nothing_at};
-use super::user_routes;
+use super::{user_limit, user_routes};
 
 /// Answers a request that another node has passed on.
 pub(super) async fn route_peer(app: Rc<App>, request: Request<Incoming>) -> Reply {
@@ -44,6 +44,9 @@ async fn answer(
     let user = peers.user_of(&head, &body).map_err(refuse)?;
     let call = Call { user, head, body, arrived, is_passed_on: true };
     let path = call.head.uri.path().to_owned();
+    if path == user_limit::OPEN_STREAMS {
+        return Ok(Reply::Response(user_limit::open_streams(app, &call.user)));
+    }
     let decoded = segments(&path)?;
     let segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
     let route = Route::find(&path, &segments);

@@ -12,6 +12,7 @@ use super::peers::{Peers, Place, Unanswered};
 use super::problem::Problem;
 use super::reply::Reply;
 use super::routes::{order_stream, orders, subscribe, subscription_change};
+use super::user_limit;
 use crate::cluster::Peer;
 use crate::runtime::sleep;
 
@@ -127,7 +128,7 @@ async fn there(
     peer: Peer,
 ) -> Result<Reply, Problem> {
     if wish.is_stream() {
-        let permit = app.site.streams.quotas.reserve(&call.user);
+        let permit = app.site.streams.quotas.reserve_relay();
         let permit = permit.map_err(subscribe::no_room)?;
         let relayed = relay(peers, (&app.relays, permit), call, peer).await;
         return relayed.map_err(|_| unreachable_owner(""));
@@ -167,8 +168,14 @@ async fn answer_here(app: &App, wish: Wish<'_>, call: &Call) -> Result<Reply, Pr
         Wish::Cancel(id) => orders::delete(app, call, id).await,
         Wish::Orders => orders::list(app, call).await,
         Wish::ChangeStream(id) => subscription_change::patch(app, call, id).await,
-        Wish::OrderStream => return order_stream::get(app, call).map(Reply::Stream),
-        Wish::PriceStream => return subscribe::get(app, call).await.map(Reply::Stream),
+        Wish::OrderStream => {
+            user_limit::check(app, &call.user).await.map_err(subscribe::no_room)?;
+            return order_stream::get(app, call).map(Reply::Stream);
+        }
+        Wish::PriceStream => {
+            user_limit::check(app, &call.user).await.map_err(subscribe::no_room)?;
+            return subscribe::get(app, call).await.map(Reply::Stream);
+        }
     };
     response.map(Reply::Response)
 }

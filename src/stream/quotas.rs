@@ -1,4 +1,5 @@
 use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,9 +10,9 @@ use prometheus_client::registry::Registry;
 use crate::metrics::Counter;
 use crate::types::UserId;
 
-/// Whose a stream is, in 8 bytes: a hash with a secret of this process.
+/// Whose a stream is, in 8 bytes also as an option: a hash with a secret of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Owner(u64);
+pub(super) struct Owner(NonZeroU64);
 
 /// Counts and limits the open streams of all shards.
 #[derive(Debug)]
@@ -44,11 +45,12 @@ pub enum NoRoom {
     },
 }
 
-/// Room for one stream of one user; dropping it frees the room.
+/// Room for one stream; dropping it frees the room.
 #[derive(Debug)]
 pub struct StreamPermit {
     quotas: Arc<StreamQuotas>,
-    owner: Owner,
+    /// None for a stream that another node counts.
+    owner: Option<Owner>,
 }
 
 impl StreamQuotas {
@@ -70,20 +72,49 @@ impl StreamQuotas {
     /// # Errors
     /// There is none. That is counted.
     pub fn reserve(self: &Arc<Self>, user: &UserId) -> Result<StreamPermit, NoRoom> {
+        self.enter()?;
+        let owner = self.owner(user);
+        let mut theirs = self.by_owner.entry(owner).or_default();
+        if *theirs >= self.most_per_user {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return Err(self.refuse_user());
+        }
+        *theirs += 1;
+        Ok(StreamPermit { quotas: Arc::clone(self), owner: Some(owner) })
+    }
+
+    /// Takes room for a stream that another node has, and counts as its user's.
+    ///
+    /// # Errors
+    /// There is none. That is counted.
+    pub fn reserve_relay(self: &Arc<Self>) -> Result<StreamPermit, NoRoom> {
+        self.enter()?;
+        Ok(StreamPermit { quotas: Arc::clone(self), owner: None })
+    }
+
+    fn enter(&self) -> Result<(), NoRoom> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.open.fetch_sub(1, Ordering::Relaxed);
             self.refused_by_process.inc();
             return Err(NoRoom::Process { limit: self.most });
         }
-        let owner = self.owner(user);
-        let mut theirs = self.by_owner.entry(owner).or_default();
-        if *theirs >= self.most_per_user {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            self.refused_by_user.inc();
-            return Err(NoRoom::User { limit: self.most_per_user });
-        }
-        *theirs += 1;
-        Ok(StreamPermit { quotas: Arc::clone(self), owner })
+        Ok(())
+    }
+
+    /// How many streams of a user are open.
+    pub fn open_of(&self, user: &UserId) -> usize {
+        self.by_owner.get(&self.owner(user)).map_or(0, |theirs| *theirs)
+    }
+
+    /// Most streams of one user.
+    pub fn most_per_user(&self) -> usize {
+        self.most_per_user
+    }
+
+    /// Counts a refusal of a user who has too many.
+    pub fn refuse_user(&self) -> NoRoom {
+        self.refused_by_user.inc();
+        NoRoom::User { limit: self.most_per_user }
     }
 
     /// How many streams are open.
@@ -105,25 +136,27 @@ impl StreamQuotas {
     }
 
     fn owner(&self, user: &UserId) -> Owner {
-        Owner(self.secret.hash_one(user))
+        Owner(NonZeroU64::new(self.secret.hash_one(user)).unwrap_or(NonZeroU64::MIN))
     }
 }
 
 impl StreamPermit {
     /// Whether the stream belongs to this user.
     pub(super) fn is_of(&self, user: &UserId) -> bool {
-        self.owner == self.quotas.owner(user)
+        self.owner == Some(self.quotas.owner(user))
     }
 }
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
-        let Entry::Occupied(mut theirs) = self.quotas.by_owner.entry(self.owner) else {
-            unreachable!("the owner of a permit is counted until the last one is dropped")
-        };
-        *theirs.get_mut() -= 1;
-        if *theirs.get() == 0 {
-            theirs.remove();
+        if let Some(owner) = self.owner {
+            let Entry::Occupied(mut theirs) = self.quotas.by_owner.entry(owner) else {
+                unreachable!("the owner of a permit is counted until the last one is dropped")
+            };
+            *theirs.get_mut() -= 1;
+            if *theirs.get() == 0 {
+                theirs.remove();
+            }
         }
         self.quotas.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -143,11 +176,16 @@ mod tests {
         let of_bob = quotas.reserve(&bob).unwrap();
         assert!(of_bob.is_of(&bob) && !of_bob.is_of(&alice));
         assert_eq!(quotas.reserve(&bob).unwrap_err(), NoRoom::Process { limit: 3 });
+        assert_eq!(quotas.reserve_relay().unwrap_err(), NoRoom::Process { limit: 3 });
+        assert_eq!((quotas.open_of(&alice), quotas.open_of(&bob)), (2, 1));
         drop(first);
+        let relayed = quotas.reserve_relay().unwrap();
+        assert!(!relayed.is_of(&alice) && quotas.open_of(&alice) == 1);
+        drop(relayed);
         drop(quotas.reserve(&bob).unwrap());
         drop((second, of_bob));
         assert!(quotas.by_owner.is_empty(), "nothing is kept of a user without streams");
         assert_eq!(quotas.open.load(Ordering::Relaxed), 0);
-        assert_eq!((quotas.refused_by_user.get(), quotas.refused_by_process.get()), (1, 1));
+        assert_eq!((quotas.refused_by_user.get(), quotas.refused_by_process.get()), (1, 2));
     }
 }

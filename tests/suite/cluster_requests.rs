@@ -188,3 +188,24 @@ fn a_stream_ends_when_its_user_moves() {
         None
     });
 }
+
+#[test]
+fn the_limit_of_a_users_streams_holds_over_all_members() {
+    let cluster = Cluster::start(&["--max-streams-per-user", "3"]);
+    let alice = cluster.clients("alice");
+    let subscribe = |member: usize| {
+        EventStream::subscribe(&alice[member].address, &alice[member].token, &["SPY"])
+    };
+    let status = |stream: &EventStream| stream.head[0].split(' ').nth(1).unwrap().to_owned();
+    // One of orders, which counts where alice is.
+    let streams = [subscribe(0), subscribe(1), open_stream(&alice[2], "/orders/stream", "")];
+    assert!(streams.iter().all(|stream| status(stream) == "200"));
+    for member in 0..3 {
+        assert_eq!(status(&subscribe(member)), "429");
+        let mut refused = open_stream(&alice[member], "/orders/stream", "");
+        refused.await_event("goodbye", |event| event.name == "goodbye");
+    }
+    let [first, ..] = streams;
+    drop(first);
+    until("room for another one", || (status(&subscribe(2)) == "200").then_some(()));
+}

@@ -269,14 +269,14 @@ fn repeated_and_late_lines_begin_no_numbering() {
 
 #[test]
 fn lines_that_a_connection_repeats_begin_no_numbering() {
-    let lines = |range: std::ops::RangeInclusive<u64>| range.map(|n| trade(n, "o", n));
+    let lines = |range: std::ops::RangeInclusive<u64>| range.map(|n| trade(n, "o", 100));
     for repeated in [1, 3, 30, 100] {
         let (mut feed, mut receiver) = feed(ROOM);
         let begun: Vec<String> = [session("s", 0)].into_iter().chain(lines(1..=100)).collect();
         connection(&mut feed, None, &begun).unwrap();
         told(&mut receiver);
         let first = 101 - repeated;
-        let begun = [session("s", first - 1), trade(first, "o", first), beat(first)];
+        let begun = [session("s", first - 1), trade(first, "o", 100), beat(first)];
         let more = begun.into_iter().chain(lines(first + 1..=102)).chain([beat(102)]);
         let more: Vec<String> = more.collect();
         connection(&mut feed, Some(("s", 101)), &more).unwrap();

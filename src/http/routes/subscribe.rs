@@ -14,6 +14,7 @@ use crate::http::fields::{Fields, whole};
 use crate::http::problem::{Problem, excerpt};
 use crate::http::query::Query;
 use crate::http::reply::Reply;
+use crate::http::user_limit;
 use crate::oms::{ChangeId, NoChangeId};
 use crate::stream::{
     Heartbeat, ID_SEPARATOR, MAX_SYMBOLS_PER_STREAM, Mode, NoRoom, OrderWish, OrdersFrom, RETRY_MS,
@@ -90,6 +91,7 @@ pub(in crate::http) async fn post(
     let query = Query::parse(&request.uri, &["lastEventId"])?;
     let resume = last_event_id_of(&request.headers, &query);
     let subscription = Subscription::read(&body)?;
+    user_limit::check(app, &user).await.map_err(no_room)?;
     let stream = validate(app, &user, &subscription, resume)?;
     await_prices(app, &stream).await;
     Ok(stream)
