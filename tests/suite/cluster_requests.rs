@@ -200,9 +200,9 @@ fn the_limit_of_a_users_streams_holds_over_all_members() {
     // One of orders, which counts where alice is.
     let streams = [subscribe(0), subscribe(1), open_stream(&alice[2], "/orders/stream", "")];
     assert!(streams.iter().all(|stream| status(stream) == "200"));
-    for member in 0..3 {
+    for (member, client) in alice.iter().enumerate() {
         assert_eq!(status(&subscribe(member)), "429");
-        let mut refused = open_stream(&alice[member], "/orders/stream", "");
+        let mut refused = open_stream(client, "/orders/stream", "");
         refused.await_event("goodbye", |event| event.name == "goodbye");
     }
     let [first, ..] = streams;

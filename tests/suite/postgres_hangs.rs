@@ -1,7 +1,5 @@
 //! Postgres is up but does not answer: orders continue, and a stop does not wait for it.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 use std::time::{Duration, Instant};
 
 use crate::support::load::{Load, assert_kept};

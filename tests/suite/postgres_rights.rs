@@ -1,7 +1,7 @@
 //! Privileges in Postgres: the audit log is append-only, and analysts can read only their views. A server
 //! that Postgres does not let in any more goes on without it, and starts.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::panic, reason = "a test stops at the first surprise")]
 
 use crate::support::postgres::{Database, Postgres, assert_records_agree, await_caught_up};
 use crate::support::venue::{CANCEL, Venue};
