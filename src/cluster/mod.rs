@@ -42,10 +42,10 @@ const LEASE: Duration = Duration::from_secs(5);
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 /// The same of a member of a cluster: others take over its users when the lease is over. Longer than the
 /// exchange may take to accept an order, so that one that wakes up late submits nothing that counts.
-const MEMBER_LEASE: Duration = Duration::from_millis(2_500);
+const MEMBER_LEASE: Duration = Duration::from_secs(2);
 /// Its first lease: a start on a busy machine takes its time, and it has no users yet.
 const FIRST_MEMBER_LEASE: Duration = Duration::from_secs(10);
-const MEMBER_RENEWAL_INTERVAL: Duration = Duration::from_millis(400);
+const MEMBER_RENEWAL_INTERVAL: Duration = Duration::from_millis(300);
 /// How much sooner a member stops to serve than its lease ends: its clock may run faster than Postgres'.
 const LEASE_MARGIN: Duration = Duration::from_millis(100);
 /// How often a member looks at what the others do.

@@ -23,6 +23,10 @@ use crate::types::{USER_PARTITIONS, UserPartition};
 const CONNECTED_BEFORE_TAKING: Duration = Duration::from_secs(5);
 /// Pause between two looks at whether the projection follows, or the orders thread has room.
 const FOLLOW_POLL: Duration = Duration::from_millis(1);
+/// Partitions taken at a time: the users of the first ones do not wait for the orders of the others.
+const TAKEN_AT_ONCE: usize = 6;
+/// Partitions handed over at a time, so that their users wait for few orders to be read.
+const HANDED_OVER_AT_ONCE: usize = 4;
 /// Orders handed to the orders thread at a time.
 const ADOPTED_AT_ONCE: usize = 256;
 
@@ -92,9 +96,14 @@ impl<H: PartitionHost> Partitions<H> {
         }
         // Those whose move was interrupted.
         moves.take.extend(view.kept_by(us).into_iter().filter(|ours| !self.served.contains(ours)));
-        if !moves.take.is_empty() {
-            self.take(client, &moves.take).await?;
+        for some in moves.take.chunks(TAKEN_AT_ONCE) {
+            self.take(client, some).await?;
         }
+        // The next ones once the last have been taken.
+        if view.is_handing_over(us) {
+            moves.hand_over.clear();
+        }
+        moves.hand_over.truncate(HANDED_OVER_AT_ONCE);
         if !moves.hand_over.is_empty() {
             self.hand_over(client, &moves.hand_over).await?;
         }

@@ -81,6 +81,11 @@ impl ClusterView {
         self.owned_by(epoch).into_iter().filter(is_kept).collect()
     }
 
+    /// Whether this epoch waits for another member to take what it has handed over.
+    pub(super) fn is_handing_over(&self, epoch: i64) -> bool {
+        self.kept_by(epoch).len() < self.owned_by(epoch).len()
+    }
+
     /// Whether the process that owns a partition may be running although its lease is over. Not if it
     /// hands the partition over to this epoch.
     pub(super) fn may_still_be_owned(&self, partition: UserPartition, us: i64) -> bool {
@@ -148,10 +153,19 @@ impl ClusterView {
         }
         if ours.len() > share {
             let mut surplus = ours.iter().rev().take(ours.len() - share);
-            for member in sharing.iter().filter(|member| member.epoch != us) {
+            let lacking = |member: &&&MemberRow| {
                 let lacks = share_of(member.epoch).saturating_sub(self.count_of(member.epoch));
-                let theirs = surplus.by_ref().take(lacks);
-                moves.hand_over.extend(theirs.map(|partition| (*partition, member.epoch)));
+                (member.epoch != us).then_some((member.epoch, lacks))
+            };
+            let mut lacking: Vec<_> =
+                sharing.iter().filter_map(|member| lacking(&member)).collect();
+            // One for each in turn: all of them take their part at the same time.
+            while lacking.iter().any(|(_, lacks)| *lacks > 0) {
+                for (epoch, lacks) in lacking.iter_mut().filter(|(_, lacks)| *lacks > 0) {
+                    *lacks -= 1;
+                    let next = surplus.next().map(|partition| (*partition, *epoch));
+                    moves.hand_over.extend(next);
+                }
             }
         }
         moves

@@ -43,7 +43,7 @@ pub(super) fn simulator_address() -> SocketAddr {
 
 /// How long the exchange may take to accept an order of a member of a cluster: less than the member's
 /// lease, so that one that was frozen for longer submits nothing.
-const MEMBER_SUBMIT_WINDOW_MICROS: u64 = 2_000_000;
+const MEMBER_SUBMIT_WINDOW_MICROS: u64 = 1_500_000;
 
 /// How long a member keeps a line about an unknown order, which is nearly always another node's: longer
 /// than the exchange may take to accept an order.
