@@ -93,6 +93,7 @@ mod postgres_two_servers;
 mod postgres_writer;
 mod proxy_haproxy;
 mod proxy_nginx;
+mod proxy_nginx_cluster;
 mod quarantine;
 mod readiness;
 mod redis_prices;

@@ -16,41 +16,50 @@ pub(crate) struct Proxy {
     _folder: TempDir,
 }
 
+/// Nodes in `tuning/nginx-cluster.conf`.
+const NODES: usize = 3;
+
 impl Proxy {
     /// Debian's nginx with `tuning/nginx.conf`.
     pub(crate) fn nginx(server: &Server) -> Self {
-        Self::start(server, "nginx.conf", |config, folder| {
-            let more = format!("daemon off; pid {};", folder.join("pid").display());
-            let mut command = Command::new("/usr/sbin/nginx");
-            command.arg("-p").arg(folder).args(["-e", "stderr", "-g", &more, "-c"]).arg(config);
-            command
-        })
+        Self::start("nginx.conf", &[("127.0.0.1:8080".to_owned(), server)], nginx)
+    }
+
+    /// Debian's nginx with `tuning/nginx-cluster.conf`; these servers in turn are its nodes.
+    pub(crate) fn nginx_cluster(servers: &[&Server]) -> Self {
+        let documented = (1..=NODES).map(|number| format!("127.0.0.1:808{number}"));
+        let nodes: Vec<_> = documented.zip(servers.iter().copied().cycle()).collect();
+        Self::start("nginx-cluster.conf", &nodes, nginx)
     }
 
     /// Debian's HAProxy with `tuning/haproxy.cfg`.
     pub(crate) fn haproxy(server: &Server) -> Self {
-        Self::start(server, "haproxy.cfg", |config, _| {
+        let servers = [("127.0.0.1:8080".to_owned(), server)];
+        Self::start("haproxy.cfg", &servers, |config, _| {
             let mut command = Command::new("/usr/sbin/haproxy");
             command.arg("-db").arg("-f").arg(config);
             command
         })
     }
 
-    /// Starts it with only the ports in the file changed.
-    fn start(server: &Server, file: &str, command: impl Fn(&Path, &Path) -> Command) -> Self {
+    /// Starts it with only the ports in the file changed. `servers`: by their documented addresses.
+    fn start(
+        file: &str,
+        servers: &[(String, &Server)],
+        command: impl Fn(&Path, &Path) -> Command,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let tuning = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning").join(file);
         let own = free_port();
         let mut text = std::fs::read_to_string(tuning).expect("a file of tuning/");
-        for (documented, real) in [
-            ("listen 8000", format!("listen {own}")),
-            ("bind :8000", format!("bind :{own}")),
-            ("127.0.0.1:8080", server.address.replace("http://", "")),
-            ("port 9090", format!("port {}", port_of(&server.admin))),
-        ] {
-            text = text.replace(documented, &real);
+        for (documented, server) in servers {
+            assert!(text.contains(documented.as_str()), "{documented} is not in {file}");
+            text = text.replace(documented, &server.address.replace("http://", ""));
+            text = text.replace("port 9090", &format!("port {}", port_of(&server.admin)));
         }
-        assert!(text.contains(&own.to_string()) && text.contains(port_of(&server.address)));
+        text = text.replace("listen 8000", &format!("listen {own}"));
+        text = text.replace("bind :8000", &format!("bind :{own}"));
+        assert!(text.contains(&own.to_string()));
         let config = folder.path().join(file);
         std::fs::write(&config, text).expect("a file in a temporary folder");
         let program = Program::spawn(command(&config, folder.path()));
@@ -73,6 +82,13 @@ impl Drop for Proxy {
         self.program.ask_to_stop();
         self.program.wait();
     }
+}
+
+fn nginx(config: &Path, folder: &Path) -> Command {
+    let more = format!("daemon off; pid {};", folder.join("pid").display());
+    let mut command = Command::new("/usr/sbin/nginx");
+    command.arg("-p").arg(folder).args(["-e", "stderr", "-g", &more, "-c"]).arg(config);
+    command
 }
 
 fn port_of(address: &str) -> &str {
