@@ -22,7 +22,7 @@ pub(super) const OPEN_STREAMS: &str = "/open-streams";
 /// together may have that much more than the limit for each other node.
 const PART_UNASKED: usize = 16;
 /// Longest wait for the others. One that does not answer counts as having none.
-const PATIENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest answer.
 const MAX_ANSWER_BYTES: usize = 1_024;
 
