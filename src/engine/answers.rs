@@ -361,7 +361,9 @@ fn confirms_unknown(
     };
     let is_second = waited >= span;
     if !(is_second && is_newer) {
-        work.schedule_query(now.saturating_add_micros(span));
+        // One that was asked for a little too early costs no second span.
+        let from = if is_second { now } else { first.since };
+        work.schedule_query(from.saturating_add_micros(span));
     }
     is_second && is_newer
 }

@@ -47,7 +47,8 @@ fn two_lookups_are_as_far_apart_as_they_were_asked_for() {
         rig.now += 100 * OPTIONS.unknown_span_micros;
         rig.record(order_id, unknown());
         assert_eq!((rig.status(order_id), rig.engines.open_case_count()), (before, 0));
-        ask(&mut rig);
+        rig.sweep(0);
+        assert!(rig.take().contains(&Effect::Query(order_id)), "it is asked again at once");
         rig.record(order_id, unknown());
         let has_failed = rig.status(order_id) == Status::Failed;
         assert_eq!((has_failed, rig.engines.open_case_count() == 1), (!is_accepted, is_accepted));
