@@ -120,7 +120,7 @@ impl Passing<'_> {
 /// The node does not answer.
 pub(super) async fn relay(
     peers: &Peers,
-    (relays, permit): (&Rc<Relays>, StreamPermit),
+    (relays, permits): (&Rc<Relays>, [StreamPermit; 2]),
     call: &Call,
     from: Peer,
 ) -> Result<Reply, Unanswered> {
@@ -139,7 +139,7 @@ pub(super) async fn relay(
             user: call.user.clone(),
             peers: peers.clone(),
             counted: Counted::new(relays, peers),
-            _kept: (link, permit),
+            _kept: (link, permits),
         })))
     };
     let limit = peers.answer_timeout();

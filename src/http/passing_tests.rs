@@ -300,8 +300,8 @@ async fn relayed(peers: Peers, from: Peer, shutdown: Shutdown) -> (String, Rc<Re
         let io = HyperIo::new(accept(&listener).await.unwrap());
         let quotas = Arc::new(StreamQuotas::new(10, 10));
         let call = call(Method::GET, "/orders/stream", b"");
-        let permit = quotas.reserve(&call.user).unwrap();
-        match relay(&peers, (&kept, permit), &call, from).await {
+        let permits = [(); 2].map(|()| quotas.reserve_relay().unwrap());
+        match relay(&peers, (&kept, permits), &call, from).await {
             Ok(Reply::Relay(relay)) => relay.run(io).await,
             Ok(_) | Err(_) => panic!("not relayed"),
         }

@@ -55,8 +55,8 @@ pub(super) struct Relay {
     pub user: UserId,
     pub peers: Peers,
     pub counted: Counted,
-    /// The connection to the other node, and room for the stream.
-    pub _kept: (Link, StreamPermit),
+    /// The connection to the other node, and room for both connections.
+    pub _kept: (Link, [StreamPermit; 2]),
 }
 
 /// Counts a relay for as long as it is open.

@@ -128,9 +128,10 @@ async fn there(
     peer: Peer,
 ) -> Result<Reply, Problem> {
     if wish.is_stream() {
-        let permit = app.site.streams.quotas.reserve_relay();
-        let permit = permit.map_err(subscribe::no_room)?;
-        let relayed = relay(peers, (&app.relays, permit), call, peer).await;
+        // The client's connection, and that to the other node.
+        let room = || app.site.streams.quotas.reserve_relay().map_err(subscribe::no_room);
+        let permits = [room()?, room()?];
+        let relayed = relay(peers, (&app.relays, permits), call, peer).await;
         return relayed.map_err(|_| unreachable_owner(""));
     }
     let is_repeatable = wish.is_repeatable(call);

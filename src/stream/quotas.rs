@@ -83,7 +83,7 @@ impl StreamQuotas {
         Ok(StreamPermit { quotas: Arc::clone(self), owner: Some(owner) })
     }
 
-    /// Takes room for a stream that another node has, and counts as its user's.
+    /// Takes room for a connection of a stream that another node has, and counts as its user's.
     ///
     /// # Errors
     /// There is none. That is counted.
