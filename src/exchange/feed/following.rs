@@ -255,8 +255,13 @@ mod tests {
         assert_eq!(handed(&mut orders).len(), 4);
         let numbers: Vec<_> = handed(&mut published).iter().map(|line| line.number).collect();
         assert_eq!(numbers, [1, 2]);
+        // Its lease was over for a moment, and nobody else had it.
+        feed.begin_leading(7);
         feed.hand_over(5, OrderFeedMessage::Position { sequence: 5 }, false).unwrap();
         assert_eq!(handed(&mut published)[0].number, 5);
+        feed.begin_leading(8);
+        feed.hand_over(6, OrderFeedMessage::Position { sequence: 6 }, false).unwrap();
+        assert_eq!(handed(&mut published)[0].number, 1);
     }
 
     #[test]

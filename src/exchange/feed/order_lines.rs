@@ -37,10 +37,13 @@ impl OrderLines {
         self.published = Some(Published { lines, epoch: 0, number: 0, session, heard: None });
     }
 
-    /// What follows is published under this epoch.
+    /// What follows is published under this epoch. A process that has its lease back before another took
+    /// it goes on counting.
     pub(super) fn begin_epoch(&mut self, epoch: u64) {
-        if let Some(published) = &mut self.published {
-            (published.epoch, published.number, published.heard) = (epoch, 0, None);
+        if let Some(published) = &mut self.published
+            && published.epoch != epoch
+        {
+            (published.epoch, published.number) = (epoch, 0);
         }
     }
 
