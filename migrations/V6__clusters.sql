@@ -50,6 +50,10 @@ BEGIN
 END
 $$;
 
+-- The open orders of a partition, for the node that takes it over. No update of an order touches its column.
+CREATE INDEX orders_open_of_partition ON orders (user_partition)
+    WHERE ending IS NULL AND filled_shares < num_shares;
+
 -- Orders that need to be looked at although they have ended: few.
 CREATE INDEX orders_attended ON orders (user_partition)
     WHERE ending IN ('rejected', 'not_accepted', 'failed_by_operator') OR open_cases IS NOT NULL;

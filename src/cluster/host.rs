@@ -17,16 +17,20 @@ pub trait PartitionHost {
     /// The orders.
     fn adopt(&self, orders: Vec<TrackedOrder>) -> Result<(), Refused<Vec<TrackedOrder>>>;
 
-    /// All orders of a partition have come, and these ended lately: serves it. The answer comes when it
-    /// does.
+    /// All orders of a partition have come: serves it. The answer comes when it does.
     ///
     /// # Errors
-    /// The ended orders.
+    /// The partition.
     fn serve(
         &self,
         partition: UserPartition,
-        ended: Vec<EndedOrder>,
-    ) -> Result<oneshot::Receiver<()>, Refused<Vec<EndedOrder>>>;
+    ) -> Result<oneshot::Receiver<()>, Refused<UserPartition>>;
+
+    /// Takes note of orders that ended lately, of partitions that are served now.
+    ///
+    /// # Errors
+    /// The orders.
+    fn note_ended(&self, ended: Vec<EndedOrder>) -> Result<(), Refused<Vec<EndedOrder>>>;
 
     /// Stops serving a partition. The answer comes when Postgres has all that happened to it and nothing
     /// more can happen.

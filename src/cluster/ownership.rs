@@ -96,8 +96,9 @@ impl<H: PartitionHost> Partitions<H> {
         }
         // Those whose move was interrupted.
         moves.take.extend(view.kept_by(us).into_iter().filter(|ours| !self.served.contains(ours)));
+        let mut taken = Vec::new();
         for some in moves.take.chunks(TAKEN_AT_ONCE) {
-            self.take(client, some).await?;
+            taken.extend(self.take(client, some).await?);
         }
         // The next ones once the last have been taken.
         if view.is_handing_over(us) {
@@ -107,6 +108,7 @@ impl<H: PartitionHost> Partitions<H> {
         if !moves.hand_over.is_empty() {
             self.hand_over(client, &moves.hand_over).await?;
         }
+        self.note_ended(client, &taken).await?;
         self.metrics.partitions.set(i64::try_from(self.served.len()).unwrap_or(i64::MAX));
         Ok(!view.has_others(us) || (owned.is_empty() && self.served.is_empty()))
     }
@@ -126,25 +128,43 @@ impl<H: PartitionHost> Partitions<H> {
         Ok(view)
     }
 
-    /// Takes partitions over, as far as nobody else has taken them meanwhile.
+    /// Takes note of what ended lately in partitions that are served already: their users do not wait
+    /// for it.
+    async fn note_ended(&self, client: &Client, taken: &[UserPartition]) -> Result<(), NodeError> {
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let Membership { host, ended_window, .. } = &self.membership;
+        let mut ended = ended_orders(client, &self.server, taken, *ended_window).await?;
+        ended.sort_unstable_by_key(|ended| ended.at);
+        let mut ended = ended.into_iter();
+        loop {
+            let some: Vec<_> = ended.by_ref().take(ADOPTED_AT_ONCE).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            offered(some, |some| host.note_ended(some)).await?;
+        }
+    }
+
+    /// Takes partitions over, as far as nobody else has taken them meanwhile. Returns those taken.
     async fn take(
         &mut self,
         client: &Client,
         partitions: &[UserPartition],
-    ) -> Result<(), NodeError> {
+    ) -> Result<Vec<UserPartition>, NodeError> {
         let began = Instant::now();
-        let Membership { map, ownership, log, host, ended_window, .. } = &self.membership;
+        let Membership { map, ownership, log, host, .. } = &self.membership;
         let claimant =
             claim::Claimant { epoch: self.epoch, log_id: log.log_id(), position: log.committed() };
         let claimed = claim::claim(client, &self.server, claimant, partitions).await?;
         if claimed.is_empty() {
-            return Ok(());
+            return Ok(claimed);
         }
         ownership.take(&claimed);
         followed(ownership, ownership.change()).await;
         // Nobody else writes them any more, and what comes from now on is written.
         let orders = open_orders(client, &self.server, &claimed).await?;
-        let mut ended = ended_orders(client, &self.server, &claimed, *ended_window).await?;
         let count = orders.len();
         let mut orders = orders.into_iter();
         loop {
@@ -154,12 +174,9 @@ impl<H: PartitionHost> Partitions<H> {
             }
             offered(some, |some| host.adopt(some)).await?;
         }
-        let serving = claimed.iter().map(|&partition| {
-            let ended = ended.remove(&partition).unwrap_or_default();
-            async move {
-                let served = offered(ended, |ended| host.serve(partition, ended)).await?;
-                served.await.map(|()| partition).map_err(|_gone| NodeError::Ending)
-            }
+        let serving = claimed.iter().map(|&partition| async move {
+            let served = offered(partition, |partition| host.serve(partition)).await?;
+            served.await.map(|()| partition).map_err(|_gone| NodeError::Ending)
         });
         for partition in join_all(serving).await {
             let partition = partition?;
@@ -169,7 +186,7 @@ impl<H: PartitionHost> Partitions<H> {
         self.metrics.taken.inc_by(claimed.len() as u64);
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(partitions = claimed.len(), orders = count, millis, "took over users");
-        Ok(())
+        Ok(claimed)
     }
 
     /// Gives partitions away: stops serving them, and lets their new owners have them.

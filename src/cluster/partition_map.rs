@@ -76,7 +76,7 @@ impl PartitionMap {
     }
 
     /// The lease was renewed: this node may serve until then.
-    pub(super) fn serve_until(&self, until: MonotonicMicros) {
+    pub(crate) fn serve_until(&self, until: MonotonicMicros) {
         self.0.serves_until.store(until.micros(), Ordering::Release);
     }
 

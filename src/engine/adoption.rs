@@ -31,14 +31,8 @@ impl Engines {
     }
 
     /// All orders of a partition have been adopted: delivers reports that wait for them and asks the
-    /// exchange about them. `ended`: the partition's orders that ended lately, and when.
-    pub fn adopted(
-        &mut self,
-        now: TimestampMicros,
-        partition: UserPartition,
-        ended: Vec<EndedOrder>,
-        out: &mut Outbox,
-    ) {
+    /// exchange about them.
+    pub fn adopted(&mut self, now: TimestampMicros, partition: UserPartition, out: &mut Outbox) {
         self.advance(now);
         let first_event = out.events.len();
         for id in self.unmatched.ids() {
@@ -54,6 +48,13 @@ impl Engines {
             engine.schedule_unsure(&turn);
         }
         self.note_ended_since(first_event, out);
+        self.begin_reconciliation();
+    }
+
+    /// Takes note of the orders of adopted partitions that ended lately, and asks the exchange about
+    /// them: lines about them may have come to nobody.
+    pub fn adopt_ended(&mut self, now: TimestampMicros, ended: Vec<EndedOrder>) {
+        self.advance(now);
         for EndedOrder { at, order_id, external_order_id } in ended {
             if let Some(id) = external_order_id.filter(|_| !self.has(order_id)) {
                 self.forgotten_ids.add(self.now, &id);

@@ -87,7 +87,7 @@ pub use order_events::OrderEventFeed;
 pub use order_service::OrderService;
 pub use order_store::{OrderStore, PostgresStore, StoreUnavailable};
 pub use order_watch::{OrderWatch, OrderWatchers};
-pub use partitions::{Arrival, PartitionCommand};
+pub use partitions::PartitionCommand;
 pub use postgres_side::PostgresSide;
 pub use publisher::{ReusedIds, ShownUpTo, StoredUpTo};
 pub use reads::{OrderPage, PageRequest};

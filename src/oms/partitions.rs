@@ -16,21 +16,13 @@ pub(super) const PARTITION_QUEUE_CAPACITY: usize = 64;
 pub enum PartitionCommand {
     /// Takes over orders of a partition that is not served yet.
     Adopt(Vec<TrackedOrder>),
-    /// All open orders of a partition have come: serves its users.
-    Serve(Arrival),
+    /// All open orders of a partition have come: serves its users. Answered when readers see them.
+    Serve(UserPartition, oneshot::Sender<()>),
+    /// Orders of partitions that are served now, which ended lately.
+    Ended(Vec<EndedOrder>),
     /// Stops serving a partition's users. Answered when nothing of the partition can happen here any
     /// more and Postgres has all that did.
     Release(UserPartition, oneshot::Sender<()>),
-}
-
-/// A partition whose orders have come.
-#[derive(Debug)]
-pub struct Arrival {
-    pub partition: UserPartition,
-    /// Its orders that ended lately.
-    pub ended: Vec<EndedOrder>,
-    /// Answered when readers see its orders.
-    pub reply: oneshot::Sender<()>,
 }
 
 /// The partitions that are served, come and go.

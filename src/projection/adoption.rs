@@ -1,6 +1,5 @@
 //! Reads what a node needs to take over partitions: their open orders, and which ones ended lately.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio_postgres::Client;
@@ -28,9 +27,6 @@ const ENDED: &str = "\
             AND status IN ('filled', 'cancelled', 'failed') \
         GROUP BY user_id, order_id \
     ) AS told JOIN orders o USING (user_id, order_id)";
-
-/// The orders that ended lately, by partition.
-pub(crate) type EndedOrders = HashMap<UserPartition, Vec<EndedOrder>>;
 
 fn numbers(partitions: &[UserPartition]) -> Vec<i16> {
     partitions.iter().map(|partition| partition.get().into()).collect()
@@ -72,10 +68,10 @@ pub(crate) async fn ended_orders(
     server: &PostgresServer,
     partitions: &[UserPartition],
     window: Duration,
-) -> Result<EndedOrders, ProjectionError> {
+) -> Result<Vec<EndedOrder>, ProjectionError> {
     let rows = client.query(ENDED, &[&numbers(partitions), &window.as_secs_f64()]).await;
     let rows = rows.map_err(ProjectionError::of(server, "read which orders ended lately"))?;
-    let mut ended = EndedOrders::new();
+    let mut ended = Vec::with_capacity(rows.len());
     for row in &rows {
         let order_id = read::order_id(row, 0);
         let odd = |error: cell::CellError| error.within(server, "order_events");
@@ -83,7 +79,7 @@ pub(crate) async fn ended_orders(
         let id: Option<&str> = cell::value(row, 2).map_err(odd)?;
         let external_order_id = id.and_then(|id| ExternalOrderId::new(id).ok());
         let order = EndedOrder { at, order_id, external_order_id };
-        ended.entry(order_id.partition()).or_default().push(order);
+        ended.push(order);
     }
     Ok(ended)
 }

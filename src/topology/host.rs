@@ -2,7 +2,7 @@
 
 use crate::cluster::PartitionHost;
 use crate::engine::EndedOrder;
-use crate::oms::{Arrival, OrderCommands, PartitionCommand};
+use crate::oms::{OrderCommands, PartitionCommand};
 use crate::order::TrackedOrder;
 use crate::sync::Refused;
 use crate::types::UserPartition;
@@ -40,14 +40,17 @@ impl PartitionHost for OrdersHost {
     fn serve(
         &self,
         partition: UserPartition,
-        ended: Vec<EndedOrder>,
-    ) -> Result<oneshot::Receiver<()>, Refused<Vec<EndedOrder>>> {
+    ) -> Result<oneshot::Receiver<()>, Refused<UserPartition>> {
         let (reply, served) = oneshot::channel();
-        let arrival = Arrival { partition, ended, reply };
-        let sent = self.0.move_partition(PartitionCommand::Serve(arrival));
-        sent.map(|()| served).map_err(|back| {
+        let sent = self.0.move_partition(PartitionCommand::Serve(partition, reply));
+        sent.map(|()| served).map_err(|back| refused(back, |_| Some(partition)))
+    }
+
+    fn note_ended(&self, ended: Vec<EndedOrder>) -> Result<(), Refused<Vec<EndedOrder>>> {
+        let sent = self.0.move_partition(PartitionCommand::Ended(ended));
+        sent.map_err(|back| {
             refused(back, |command| match command {
-                PartitionCommand::Serve(arrival) => Some(arrival.ended),
+                PartitionCommand::Ended(ended) => Some(ended),
                 _ => None,
             })
         })

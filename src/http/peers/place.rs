@@ -198,7 +198,7 @@ fn signed_parts<'a>(head: &'a Parts, body: &'a [u8], to: NodeId) -> Signed<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::USER_PARTITIONS;
+    use crate::types::{MonotonicMicros, USER_PARTITIONS};
 
     #[test]
     fn users_and_streams_are_found_by_partition_and_node() {
@@ -214,6 +214,7 @@ mod tests {
         let user = UserId::new("alice").unwrap();
         assert_eq!(peers.place_of_user(&user), Place::Nowhere);
         map.set([Route::Here; USER_PARTITIONS], vec![peer]);
+        map.serve_until(MonotonicMicros::new(u64::MAX));
         map.set_route(user.partition(), Route::Peer(peer));
         assert_eq!(peers.place_of_user(&user), Place::There(peer));
         let another = ["bob", "carol"].map(|name| UserId::new(name).unwrap());

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::Driver;
-use crate::oms::partitions::{Arrival, Going, PartitionCommand};
+use crate::engine::EndedOrder;
+use crate::oms::partitions::{Going, PartitionCommand};
 use crate::types::Moment;
 
 /// How long a partition waits, once it takes no requests, for answers to the earlier ones. Clients
@@ -18,13 +19,19 @@ impl Driver {
                 self.engines.adopt(now.wall, orders, &mut self.outbox);
                 self.admit_decided();
             }
-            PartitionCommand::Serve(Arrival { partition, ended, reply }) => {
+            PartitionCommand::Serve(partition, reply) => {
                 // Everything about its orders waits for this, so that they are seen first.
                 let last = self.gate.last_event();
                 self.publisher.views().note_coming(partition, last);
-                self.engines.adopted(now.wall, partition, ended, &mut self.outbox);
+                self.engines.adopted(now.wall, partition, &mut self.outbox);
                 self.admit_decided();
                 self.partitions.comes(partition, last, reply);
+            }
+            PartitionCommand::Ended(ended) => {
+                // Those of a partition that has gone again are another node's.
+                let here = |ended: &EndedOrder| self.partitions.has(ended.order_id.partition());
+                let ended = ended.into_iter().filter(here).collect();
+                self.engines.adopt_ended(now.wall, ended);
             }
             PartitionCommand::Release(partition, reply) => {
                 let give_up = now.monotonic.saturating_add(STOP_PATIENCE);
