@@ -9,7 +9,7 @@ use super::host::{Membership, PartitionHost};
 use super::member::{Member, pause};
 use super::ownership::Partitions;
 use super::partition_map::PartitionMap;
-use super::{LEASE_MARGIN, LOOK_INTERVAL, MEMBER_LEASE, MEMBER_RENEWAL_INTERVAL, NodeError};
+use super::{LOOK_INTERVAL, MEMBER_LEASE, MEMBER_RENEWAL_INTERVAL, NodeError, serves_until};
 use crate::projection::{Connection, PostgresServer, ProjectionError, block_on};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::types::MonotonicMicros;
@@ -120,7 +120,7 @@ impl Member {
             if !renewed? {
                 return Err(NodeError::Forgotten);
             }
-            map.serve_until(asked.saturating_add(MEMBER_LEASE.saturating_sub(LEASE_MARGIN)));
+            map.serve_until(serves_until(asked));
             pause(MEMBER_RENEWAL_INTERVAL, shutdown).await;
         }
         Ok(())

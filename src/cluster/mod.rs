@@ -17,9 +17,9 @@ mod list;
 mod member;
 mod membership;
 mod metrics;
-mod ownership;
+pub(crate) mod ownership;
 mod partition_map;
-mod plan;
+pub(crate) mod plan;
 
 pub use error::NodeError;
 pub use feed_lease::FeedLease;
@@ -33,6 +33,8 @@ pub use partition_map::{PartitionMap, Peer, Route};
 
 use std::time::Duration;
 
+use crate::types::MonotonicMicros;
+
 /// Number of a node, as `--node-id` sets it: from 0 to 1,023. `smallint` in Postgres.
 pub type NodeId = i16;
 
@@ -42,14 +44,19 @@ const LEASE: Duration = Duration::from_secs(5);
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 /// The same of a member of a cluster: others take over its users when the lease is over. Longer than the
 /// exchange may take to accept an order, so that one that wakes up late submits nothing that counts.
-const MEMBER_LEASE: Duration = Duration::from_secs(2);
+pub(crate) const MEMBER_LEASE: Duration = Duration::from_secs(2);
 /// Its first lease: a start on a busy machine takes its time, and it has no users yet.
-const FIRST_MEMBER_LEASE: Duration = Duration::from_secs(10);
-const MEMBER_RENEWAL_INTERVAL: Duration = Duration::from_millis(300);
+pub(crate) const FIRST_MEMBER_LEASE: Duration = Duration::from_secs(10);
+pub(crate) const MEMBER_RENEWAL_INTERVAL: Duration = Duration::from_millis(300);
 /// How much sooner a member stops to serve than its lease ends: its clock may run faster than Postgres'.
 const LEASE_MARGIN: Duration = Duration::from_millis(100);
 /// How often a member looks at what the others do.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Until when a member may serve whose lease was renewed by a statement that was sent then.
+pub(crate) fn serves_until(asked: MonotonicMicros) -> MonotonicMicros {
+    asked.saturating_add(MEMBER_LEASE.saturating_sub(LEASE_MARGIN))
+}
 
 /// The host in the place of a data directory, as Postgres has it.
 fn host_of(home: &str) -> String {

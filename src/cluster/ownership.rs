@@ -20,13 +20,11 @@ use crate::types::{USER_PARTITIONS, UserPartition};
 
 /// How long a member has been connected before it takes partitions whose owner's lease is over: after
 /// an outage of Postgres every lease is, until its owner has renewed it.
-const CONNECTED_BEFORE_TAKING: Duration = Duration::from_secs(5);
+pub(crate) const CONNECTED_BEFORE_TAKING: Duration = Duration::from_secs(5);
 /// Pause between two looks at whether the projection follows, or the orders thread has room.
 const FOLLOW_POLL: Duration = Duration::from_millis(1);
 /// Partitions taken at a time: the users of the first ones do not wait for the orders of the others.
-const TAKEN_AT_ONCE: usize = 6;
-/// Partitions handed over at a time, so that their users wait for few orders to be read.
-const HANDED_OVER_AT_ONCE: usize = 4;
+pub(crate) const TAKEN_AT_ONCE: usize = 6;
 /// Orders handed to the orders thread at a time.
 const ADOPTED_AT_ONCE: usize = 256;
 
@@ -83,34 +81,24 @@ impl<H: PartitionHost> Partitions<H> {
     ) -> Result<bool, NodeError> {
         let view = self.look(client).await?;
         let us = self.epoch;
-        let owned = view.owned_by(us);
-        if let Some(lost) = self.served.iter().find(|served| !owned.contains(served)) {
-            return Err(NodeError::Fenced { partition: lost.get() });
-        }
         let served = &self.served;
+        let is_settled = connected.elapsed() >= CONNECTED_BEFORE_TAKING;
+        let moves = view
+            .next_moves(us, served, is_settled)
+            .map_err(|lost| NodeError::Fenced { partition: lost.get() })?;
+        let owns_any = !view.owned_by(us).is_empty();
         let routes = view.routes(us, |partition| served.contains(&partition));
         self.membership.map.set(routes, view.peers(us));
-        let mut moves = view.moves(us);
-        if connected.elapsed() < CONNECTED_BEFORE_TAKING {
-            moves.take.retain(|partition| !view.may_still_be_owned(*partition, us));
-        }
-        // Those whose move was interrupted.
-        moves.take.extend(view.kept_by(us).into_iter().filter(|ours| !self.served.contains(ours)));
         let mut taken = Vec::new();
         for some in moves.take.chunks(TAKEN_AT_ONCE) {
             taken.extend(self.take(client, some).await?);
         }
-        // The next ones once the last have been taken.
-        if view.is_handing_over(us) {
-            moves.hand_over.clear();
-        }
-        moves.hand_over.truncate(HANDED_OVER_AT_ONCE);
         if !moves.hand_over.is_empty() {
             self.hand_over(client, &moves.hand_over).await?;
         }
         self.note_ended(client, &taken).await?;
         self.metrics.partitions.set(i64::try_from(self.served.len()).unwrap_or(i64::MAX));
-        Ok(!view.has_others(us) || (owned.is_empty() && self.served.is_empty()))
+        Ok(!view.has_others(us) || (!owns_any && self.served.is_empty()))
     }
 
     async fn look(&self, client: &Client) -> Result<ClusterView, NodeError> {

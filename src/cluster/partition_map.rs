@@ -63,16 +63,25 @@ impl PartitionMap {
     /// The node that has this partition. It is not this one if the lease may be over: a process that
     /// was frozen shows nobody what another node has changed since.
     pub fn route(&self, partition: UserPartition) -> Route {
+        self.route_at(partition, MonotonicMicros::now)
+    }
+
+    /// The same at another time.
+    pub(crate) fn route_at(
+        &self,
+        partition: UserPartition,
+        now: impl FnOnce() -> MonotonicMicros,
+    ) -> Route {
         let route = self.read(|nodes| nodes.routes.get(partition.index()).copied());
         match route.unwrap_or(Route::Nowhere) {
-            Route::Here if !self.may_serve() => Route::Nowhere,
+            Route::Here if !self.may_serve(now) => Route::Nowhere,
             route => route,
         }
     }
 
-    fn may_serve(&self) -> bool {
+    fn may_serve(&self, now: impl FnOnce() -> MonotonicMicros) -> bool {
         let until = self.0.serves_until.load(Ordering::Acquire);
-        until == u64::MAX || MonotonicMicros::now() < MonotonicMicros::new(until)
+        until == u64::MAX || now() < MonotonicMicros::new(until)
     }
 
     /// The lease was renewed: this node may serve until then.

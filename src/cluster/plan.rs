@@ -1,48 +1,52 @@
 //! Which partitions a member takes and which it hands over: decided from what Postgres says, without
 //! I/O. Every member decides for itself by the same rule, so that all of them come to the same shares.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::NodeId;
 use super::partition_map::{Peer, Route};
 use crate::types::{USER_PARTITIONS, UserPartition};
 
+/// Partitions handed over at a time, so that their users wait for few orders to be read.
+const HANDED_OVER_AT_ONCE: usize = 4;
+
 /// A member, as Postgres has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MemberRow {
-    pub(super) node_id: NodeId,
-    pub(super) epoch: i64,
+pub(crate) struct MemberRow {
+    pub(crate) node_id: NodeId,
+    pub(crate) epoch: i64,
     /// Where the others reach it; `None` before it has said so.
-    pub(super) address: Option<SocketAddr>,
+    pub(crate) address: Option<SocketAddr>,
     /// Whether its lease runs.
-    pub(super) is_alive: bool,
-    pub(super) is_draining: bool,
+    pub(crate) is_alive: bool,
+    pub(crate) is_draining: bool,
 }
 
 /// The owner of a partition, as Postgres has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct OwnerRow {
-    pub(super) epoch: i64,
+pub(crate) struct OwnerRow {
+    pub(crate) epoch: i64,
     /// The epoch that it hands the partition over to.
-    pub(super) handed_to: Option<i64>,
+    pub(crate) handed_to: Option<i64>,
 }
 
 /// What Postgres says at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ClusterView {
+pub(crate) struct ClusterView {
     /// By number.
-    pub(super) members: Vec<MemberRow>,
+    pub(crate) members: Vec<MemberRow>,
     /// By partition; `None` where nobody has ever written.
-    pub(super) owners: [Option<OwnerRow>; USER_PARTITIONS],
+    pub(crate) owners: [Option<OwnerRow>; USER_PARTITIONS],
 }
 
 /// The next moves of one member.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Moves {
+pub(crate) struct Moves {
     /// Partitions to take: nobody has them, or their owner hands them over.
-    pub(super) take: Vec<UserPartition>,
+    pub(crate) take: Vec<UserPartition>,
     /// Partitions to hand over, and to which epoch.
-    pub(super) hand_over: Vec<(UserPartition, i64)>,
+    pub(crate) hand_over: Vec<(UserPartition, i64)>,
 }
 
 fn all_partitions() -> impl Iterator<Item = UserPartition> {
@@ -65,7 +69,7 @@ impl ClusterView {
     }
 
     /// The partitions that this epoch owns.
-    pub(super) fn owned_by(&self, epoch: i64) -> Vec<UserPartition> {
+    pub(crate) fn owned_by(&self, epoch: i64) -> Vec<UserPartition> {
         let is_theirs = |partition: &UserPartition| {
             self.owner(*partition).is_some_and(|owner| owner.epoch == epoch)
         };
@@ -73,7 +77,7 @@ impl ClusterView {
     }
 
     /// The partitions that this epoch owns and hands over to nobody who runs.
-    pub(super) fn kept_by(&self, epoch: i64) -> Vec<UserPartition> {
+    pub(crate) fn kept_by(&self, epoch: i64) -> Vec<UserPartition> {
         let is_kept = |partition: &UserPartition| {
             let handed_to = self.owner(*partition).and_then(|owner| owner.handed_to);
             handed_to.is_none_or(|to| to == epoch || self.alive(to).is_none())
@@ -82,13 +86,13 @@ impl ClusterView {
     }
 
     /// Whether this epoch waits for another member to take what it has handed over.
-    pub(super) fn is_handing_over(&self, epoch: i64) -> bool {
+    pub(crate) fn is_handing_over(&self, epoch: i64) -> bool {
         self.kept_by(epoch).len() < self.owned_by(epoch).len()
     }
 
     /// Whether the process that owns a partition may be running although its lease is over. Not if it
     /// hands the partition over to this epoch.
-    pub(super) fn may_still_be_owned(&self, partition: UserPartition, us: i64) -> bool {
+    pub(crate) fn may_still_be_owned(&self, partition: UserPartition, us: i64) -> bool {
         self.owner(partition).is_some_and(|owner| {
             let is_known = self.members.iter().any(|member| member.epoch == owner.epoch);
             owner.epoch != us && owner.handed_to != Some(us) && is_known
@@ -96,13 +100,13 @@ impl ClusterView {
     }
 
     /// Whether another member could take what this one has.
-    pub(super) fn has_others(&self, us: i64) -> bool {
+    pub(crate) fn has_others(&self, us: i64) -> bool {
         self.sharing().iter().any(|member| member.epoch != us)
     }
 
     /// Where the users of each partition are served. `serves`: whether this node, with epoch `us`,
     /// serves one that it owns.
-    pub(super) fn routes(
+    pub(crate) fn routes(
         &self,
         us: i64,
         serves: impl Fn(UserPartition) -> bool,
@@ -122,14 +126,14 @@ impl ClusterView {
     }
 
     /// The other members that run.
-    pub(super) fn peers(&self, us: i64) -> Vec<Peer> {
+    pub(crate) fn peers(&self, us: i64) -> Vec<Peer> {
         let others = self.members.iter().filter(|member| member.is_alive && member.epoch != us);
         others.filter_map(MemberRow::peer).collect()
     }
 
     /// The next moves of the member with this epoch. Shares are even: none differs from another by
     /// more than one partition.
-    pub(super) fn moves(&self, us: i64) -> Moves {
+    pub(crate) fn moves(&self, us: i64) -> Moves {
         let sharing = self.sharing();
         let mut moves = Moves::default();
         if self.alive(us).is_none() {
@@ -169,6 +173,35 @@ impl ClusterView {
             }
         }
         moves
+    }
+
+    /// The next moves of the member with this epoch, which serves these partitions: takes also those
+    /// whose move was interrupted, and of those that their owner may come back to only where
+    /// `takes_abandoned`.
+    ///
+    /// # Errors
+    /// A partition that it serves and that another one owns now.
+    pub(crate) fn next_moves(
+        &self,
+        us: i64,
+        served: &BTreeSet<UserPartition>,
+        takes_abandoned: bool,
+    ) -> Result<Moves, UserPartition> {
+        let owned = self.owned_by(us);
+        if let Some(lost) = served.iter().find(|served| !owned.contains(served)) {
+            return Err(*lost);
+        }
+        let mut moves = self.moves(us);
+        if !takes_abandoned {
+            moves.take.retain(|partition| !self.may_still_be_owned(*partition, us));
+        }
+        moves.take.extend(self.kept_by(us).into_iter().filter(|ours| !served.contains(ours)));
+        // The next ones once the last have been taken.
+        if self.is_handing_over(us) {
+            moves.hand_over.clear();
+        }
+        moves.hand_over.truncate(HANDED_OVER_AT_ONCE);
+        Ok(moves)
     }
 
     /// Partitions without an owner that runs: those first that the member at this place may take

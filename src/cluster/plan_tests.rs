@@ -135,3 +135,16 @@ fn routes_name_who_serves() {
     assert_eq!(cluster.peers(10), [peer]);
     assert_eq!(cluster.owner(partition(63)).map(|owner| owner.handed_to), Some(None));
 }
+
+#[test]
+fn what_is_served_and_not_owned_is_lost_and_what_is_owned_and_not_served_is_taken() {
+    let mut cluster = view(&[member(1, 10), member(2, 11)]);
+    settle(&mut cluster);
+    let served: BTreeSet<_> = cluster.owned_by(10).into_iter().collect();
+    assert_eq!(cluster.next_moves(10, &served, true), Ok(Moves::default()));
+    let lost = *served.first().unwrap();
+    cluster.owners[lost.index()] = Some(OwnerRow { epoch: 11, handed_to: None });
+    assert_eq!(cluster.next_moves(10, &served, true), Err(lost));
+    let interrupted = cluster.next_moves(10, &BTreeSet::new(), true).unwrap();
+    assert_eq!(interrupted.take, cluster.owned_by(10));
+}

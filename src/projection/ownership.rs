@@ -14,6 +14,8 @@ pub struct Ownership(Arc<Shared>);
 struct Shared {
     /// 0 before this node has joined.
     epoch: AtomicI64,
+    /// A bit for each partition that this process has taken and not given away.
+    held: AtomicU64,
     /// A bit for each partition that is about to be given away.
     given_away: AtomicU64,
     /// Counts changes in Postgres.
@@ -25,6 +27,10 @@ struct Shared {
 fn bits(partitions: &[UserPartition]) -> u64 {
     partitions.iter().fold(0, |bits, partition| bits | 1 << partition.get())
 }
+
+/// Partitions that a process held at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldPartitions(u64);
 
 /// A number of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,12 +49,30 @@ impl Ownership {
 
     /// Partitions that are about to be given away are written no more.
     pub fn give_away(&self, partitions: &[UserPartition]) {
+        self.0.held.fetch_and(!bits(partitions), Ordering::AcqRel);
         self.0.given_away.fetch_or(bits(partitions), Ordering::AcqRel);
     }
 
     /// Partitions have come, or have come back.
     pub fn take(&self, partitions: &[UserPartition]) {
         self.0.given_away.fetch_and(!bits(partitions), Ordering::AcqRel);
+        self.0.held.fetch_or(bits(partitions), Ordering::AcqRel);
+    }
+
+    /// The partitions that this process has taken and not given away.
+    pub(crate) fn held(&self) -> HeldPartitions {
+        HeldPartitions(self.0.held.load(Ordering::Acquire))
+    }
+
+    /// A partition that was held before Postgres was asked, still is, and is not among those that it says
+    /// this epoch owns: another epoch has taken it.
+    pub(super) fn lost(
+        &self,
+        before: HeldPartitions,
+        owned: &[UserPartition],
+    ) -> Option<UserPartition> {
+        let lost = before.0 & self.held().0 & !bits(owned);
+        u8::try_from(lost.trailing_zeros()).ok().and_then(UserPartition::new)
     }
 
     /// Whether a partition is about to be given away.
@@ -67,12 +91,12 @@ impl Ownership {
     }
 
     /// The last change.
-    pub(super) fn newest(&self) -> OwnershipChange {
+    pub(crate) fn newest(&self) -> OwnershipChange {
         OwnershipChange(self.0.changes.load(Ordering::Acquire))
     }
 
     /// The projection writes what this epoch owned after the change.
-    pub(super) fn follow(&self, change: OwnershipChange) {
+    pub(crate) fn follow(&self, change: OwnershipChange) {
         self.0.followed.store(change.0, Ordering::Release);
     }
 }
@@ -93,9 +117,23 @@ mod tests {
         assert!(ownership.is_followed(first) && !ownership.is_followed(second));
         assert_eq!(ownership.newest(), second);
         let partition = UserPartition::new(63).unwrap();
+        let before = ownership.held();
         ownership.give_away(&[partition]);
         assert!(ownership.gives_away(partition));
         ownership.take(&[partition]);
         assert!(!ownership.gives_away(partition));
+        assert_eq!(ownership.lost(before, &[]), None, "Postgres was asked before it was taken");
+    }
+
+    #[test]
+    fn a_partition_that_was_held_all_the_time_and_is_not_owned_is_lost() {
+        let ownership = Ownership::default();
+        let [first, last] = [0, 63].map(|number| UserPartition::new(number).unwrap());
+        ownership.take(&[first, last]);
+        let before = ownership.held();
+        assert_eq!(ownership.lost(before, &[first, last]), None);
+        assert_eq!(ownership.lost(before, &[first]), Some(last));
+        ownership.give_away(&[last]);
+        assert_eq!(ownership.lost(before, &[first]), None, "it is another's by our own will");
     }
 }

@@ -1,10 +1,12 @@
 //! The positions of a server in the log, and the right to advance them.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::cell::CellError;
+use super::ownership::HeldPartitions;
 use super::values::bigint;
 use super::{Ownership, PostgresServer, ProjectionError, cell};
 use crate::types::UserPartition;
@@ -46,10 +48,14 @@ pub(super) struct Claim {
     pub(super) positions: Positions,
 }
 
+/// Another epoch has taken a partition that this process held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lost;
+
 /// The position of each partition of a server: the tables have exactly what the log up to there
 /// makes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Positions {
+pub(crate) struct Positions {
     first: u8,
     /// By partition, from `first` on. [`ELSEWHERE`] for one that another node writes.
     reached: Vec<Lsn>,
@@ -59,8 +65,36 @@ pub(super) struct Positions {
 const ELSEWHERE: Lsn = Lsn(u64::MAX);
 
 impl Positions {
+    /// Those of the partitions that this epoch owns and does not give away, from what Postgres says that
+    /// it owns. `held` before Postgres was asked.
+    ///
+    /// # Errors
+    /// [`Lost`]: what was decided about that partition since will never be in Postgres, and is not to be
+    /// passed over as another node's.
+    pub(crate) fn of_owner(
+        partitions: RangeInclusive<u8>,
+        owned: &[(UserPartition, Lsn)],
+        (ownership, held): (&Ownership, HeldPartitions),
+    ) -> Result<Self, Lost> {
+        let numbers: Vec<UserPartition> = owned.iter().map(|(partition, _)| *partition).collect();
+        if ownership.lost(held, &numbers).is_some() {
+            return Err(Lost);
+        }
+        let first = *partitions.start();
+        let mut reached = vec![ELSEWHERE; partitions.count()];
+        for (partition, lsn) in owned {
+            let index = partition.get().checked_sub(first).map(usize::from);
+            if let Some(place) = index.and_then(|index| reached.get_mut(index))
+                && !ownership.gives_away(*partition)
+            {
+                *place = *lsn;
+            }
+        }
+        Ok(Self { first, reached })
+    }
+
     /// The numbers and positions of these partitions, or of all if the set is empty.
-    pub(super) fn of(&self, touched: &BTreeSet<UserPartition>) -> (Vec<i16>, Vec<i64>) {
+    pub(crate) fn of(&self, touched: &BTreeSet<UserPartition>) -> (Vec<i16>, Vec<i64>) {
         let all = (self.first..).zip(&self.reached);
         let is_ours = |reached: &Lsn| *reached != ELSEWHERE;
         let wanted =
@@ -69,7 +103,7 @@ impl Positions {
     }
 
     /// Advances these partitions, or all if the set is empty.
-    pub(super) fn advance(&mut self, touched: &BTreeSet<UserPartition>, last: Lsn) {
+    pub(crate) fn advance(&mut self, touched: &BTreeSet<UserPartition>, last: Lsn) {
         for (partition, reached) in (self.first..).zip(&mut self.reached) {
             if is_among(touched, partition) {
                 *reached = (*reached).max(last);
@@ -78,7 +112,7 @@ impl Positions {
     }
 
     /// Other partitions are ours than before: those that have come begin where they are in Postgres.
-    pub(super) fn own(&mut self, owned: &Self) {
+    pub(crate) fn own(&mut self, owned: &Self) {
         for (reached, found) in self.reached.iter_mut().zip(&owned.reached) {
             if *found == ELSEWHERE || *reached == ELSEWHERE {
                 *reached = *found;
@@ -87,12 +121,12 @@ impl Positions {
     }
 
     /// The lowest position: the log is followed from there.
-    pub(super) fn least(&self) -> Lsn {
+    pub(crate) fn least(&self) -> Lsn {
         self.reached.iter().copied().min().unwrap_or_default()
     }
 
     /// The lowest position of these partitions.
-    pub(super) fn least_of(&self, partitions: &BTreeSet<UserPartition>) -> Option<Lsn> {
+    pub(crate) fn least_of(&self, partitions: &BTreeSet<UserPartition>) -> Option<Lsn> {
         let all = (self.first..).zip(&self.reached);
         let held = all.filter(|(partition, _)| {
             UserPartition::new(*partition).is_some_and(|partition| partitions.contains(&partition))
@@ -101,7 +135,7 @@ impl Positions {
     }
 
     /// Whether a record of a partition of this server is in the tables.
-    pub(super) fn have(&self, partition: UserPartition, lsn: Lsn) -> bool {
+    pub(crate) fn have(&self, partition: UserPartition, lsn: Lsn) -> bool {
         let index = usize::from(partition.get()).checked_sub(self.first.into());
         index.and_then(|index| self.reached.get(index)).is_some_and(|reached| lsn <= *reached)
     }
@@ -200,6 +234,7 @@ pub(super) async fn owned(
 ) -> Result<Positions, ProjectionError> {
     let odd = |error: CellError| error.within(server, "projection");
     let (first, last) = bounds(server);
+    let held = ownership.held();
     let rows = client
         .query(
             "SELECT user_partition, lsn FROM projection \
@@ -208,22 +243,20 @@ pub(super) async fn owned(
         )
         .await
         .map_err(ProjectionError::of(server, "report its positions"))?;
-    let first = *server.partitions().start();
-    let mut reached = vec![ELSEWHERE; server.partitions().count()];
+    let mut owned = Vec::with_capacity(rows.len());
     for row in &rows {
         let number: i16 = cell::value(row, 0).map_err(odd)?;
         let lsn = Lsn(cell::number(row, 1).map_err(odd)?);
         let partition = u8::try_from(number).ok().and_then(UserPartition::new);
-        let Some(partition) = partition.filter(|partition| !ownership.gives_away(*partition))
-        else {
-            continue;
-        };
-        let index = partition.get().checked_sub(first).map(usize::from);
-        if let Some(place) = index.and_then(|index| reached.get_mut(index)) {
-            *place = lsn;
+        owned.extend(partition.map(|partition| (partition, lsn)));
+    }
+    match Positions::of_owner(server.partitions(), &owned, (ownership, held)) {
+        Ok(positions) => Ok(positions),
+        Err(Lost) => {
+            let found = newest_epoch(client, server).await?;
+            Err(ProjectionError::Superseded { server: server.to_string(), found, ours: epoch })
         }
     }
-    Ok(Positions { first, reached })
 }
 
 /// Begins an epoch for these users; older writers are fenced off. Partitions that did not follow
@@ -294,6 +327,21 @@ mod tests {
         assert_eq!(positions.of(&BTreeSet::new()), (vec![33], vec![20]), "it has come");
         positions.own(&Positions { first: 32, reached: vec![ELSEWHERE, Lsn(19)] });
         assert_eq!(positions.least(), Lsn(20), "never back");
+    }
+
+    #[test]
+    fn a_partition_that_another_epoch_has_taken_is_not_passed_over() {
+        let ownership = Ownership::default();
+        let [first, last] = [0, 1].map(|number| UserPartition::new(number).unwrap());
+        ownership.take(&[first, last]);
+        let held = ownership.held();
+        let read = |owned: &[_]| Positions::of_owner(0..=1, owned, (&ownership, held));
+        let all = read(&[(first, Lsn(3)), (last, Lsn(4))]).unwrap();
+        assert_eq!(all.of(&BTreeSet::new()), (vec![0, 1], vec![3, 4]));
+        assert_eq!(read(&[(first, Lsn(3))]), Err(Lost));
+        ownership.give_away(&[last]);
+        let left = read(&[(first, Lsn(3)), (last, Lsn(4))]).unwrap();
+        assert_eq!(left.of(&BTreeSet::new()), (vec![0], vec![3]));
     }
 
     #[test]
