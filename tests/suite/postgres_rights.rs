@@ -3,9 +3,11 @@
 
 #![expect(clippy::panic, reason = "a test stops at the first surprise")]
 
+use crate::support::api::until;
 use crate::support::postgres::{Database, Postgres, assert_records_agree, await_caught_up};
 use crate::support::venue::{CANCEL, Venue};
 use crate::support::{Server, run};
+use serde_json::json;
 
 fn refusal(database: &Database, sql: &str) -> String {
     let Err(error) = database.try_sql(sql) else { panic!("{sql} is allowed") };
@@ -138,7 +140,12 @@ fn a_server_whose_answers_wait_for_postgres_starts_as_well_and_cancels() {
     let venue = Venue::start();
     let settings = ["--exchange", &venue.address(), "--postgres", &url, "--commit", "postgres"];
     let server = Server::start(data.path(), &settings);
-    let order = server.user(data.path(), "alice").place_resting("IBM");
+    let alice = server.user(data.path(), "alice");
+    let terms = json!({"position": "buy", "symbol": "IBM", "numShares": 10, "priceInCents": 1});
+    let order = until("Postgres to be in time for an order", || {
+        let answer = alice.post("/order", &terms);
+        (answer.status == 201).then_some(answer.body)
+    });
     server.program.kill();
     database.sql("ALTER ROLE writer NOLOGIN");
     let server = Server::start_unready(data.path(), &settings);
