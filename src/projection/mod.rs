@@ -223,9 +223,8 @@ pub fn prepare(
                     if !(error.is_refusal() && on_refusal == OnRefusal::GoOn) {
                         return Err(error);
                     }
-                    let error: &dyn std::error::Error = &error;
                     tracing::error!(
-                        error,
+                        error = worker::with_causes(&error),
                         "Postgres is on hold until an operator fixes this; orders continue"
                     );
                 }

@@ -560,7 +560,7 @@ impl Drop for Raised {
     }
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     // Postgres puts details on separate lines.
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ").replace('\n', ", ")

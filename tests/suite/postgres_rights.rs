@@ -3,11 +3,11 @@
 
 #![expect(clippy::panic, reason = "a test stops at the first surprise")]
 
-use crate::support::api::until;
+use crate::support::api::{Client, until};
 use crate::support::postgres::{Database, Postgres, assert_records_agree, await_caught_up};
 use crate::support::venue::{CANCEL, Venue};
 use crate::support::{Server, run};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn refusal(database: &Database, sql: &str) -> String {
     let Err(error) = database.try_sql(sql) else { panic!("{sql} is allowed") };
@@ -129,6 +129,15 @@ fn a_server_that_is_no_longer_let_in_starts_and_goes_on_once_it_is() {
     assert_records_agree(server, data.path(), &owner.url);
 }
 
+/// An order that the exchange has accepted, placed again for as long as Postgres is too late for that.
+fn taken(client: &Client) -> Value {
+    let terms = json!({"position": "buy", "symbol": "IBM", "numShares": 10, "priceInCents": 1});
+    until("Postgres to be in time for an order", || {
+        let answer = client.post("/order", &terms);
+        (answer.status == 201).then_some(answer.body)
+    })
+}
+
 #[test]
 fn a_server_whose_answers_wait_for_postgres_starts_as_well_and_cancels() {
     let data = tempfile::tempdir().unwrap();
@@ -140,21 +149,18 @@ fn a_server_whose_answers_wait_for_postgres_starts_as_well_and_cancels() {
     let venue = Venue::start();
     let settings = ["--exchange", &venue.address(), "--postgres", &url, "--commit", "postgres"];
     let server = Server::start(data.path(), &settings);
-    let alice = server.user(data.path(), "alice");
-    let terms = json!({"position": "buy", "symbol": "IBM", "numShares": 10, "priceInCents": 1});
-    let order = until("Postgres to be in time for an order", || {
-        let answer = alice.post("/order", &terms);
-        (answer.status == 201).then_some(answer.body)
-    });
+    let order = taken(&server.user(data.path(), "alice"));
     server.program.kill();
     database.sql("ALTER ROLE writer NOLOGIN");
     let server = Server::start_unready(data.path(), &settings);
     server.program.await_error(ON_HOLD);
     let path = format!("/order/{}", order["orderId"].as_str().unwrap());
     // Not answered with an outcome, which Postgres does not have, but sent.
-    let _unknown = server.user(data.path(), "alice").delete(&path);
+    let alice = server.user(data.path(), "alice");
+    let _unknown = alice.delete(&path);
     venue.await_requests(CANCEL, 1);
     database.sql("ALTER ROLE writer LOGIN");
+    taken(&alice);
     await_caught_up(&server, data.path(), &database.url);
     assert_records_agree(server, data.path(), &database.url);
 }
