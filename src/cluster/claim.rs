@@ -34,6 +34,8 @@ const OWN: &str = "\
     ON CONFLICT (user_partition, epoch) DO UPDATE SET log_id = excluded.log_id, \
         lsn = excluded.lsn, is_current = true, updated_at = excluded.updated_at, handed_to = NULL";
 
+const OWNED: &str = "SELECT user_partition FROM projection WHERE is_current AND epoch = $1";
+
 /// Who claims.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Claimant {
@@ -41,6 +43,18 @@ pub(super) struct Claimant {
     pub(super) log_id: LogId,
     /// Its log has nothing of the partitions after this position yet.
     pub(super) position: Lsn,
+}
+
+/// The partitions that an epoch owns.
+pub(super) async fn owned(
+    client: &Client,
+    server: &PostgresServer,
+    epoch: i64,
+) -> Result<Vec<UserPartition>, NodeError> {
+    let rows = in_time(server, client.query(OWNED, &[&epoch])).await?;
+    let rows = rows.map_err(ProjectionError::of(server, "say who has which users"))?;
+    let number = |row: &tokio_postgres::Row| u8::try_from(row.get::<_, i16>(0)).ok();
+    Ok(rows.iter().filter_map(number).filter_map(UserPartition::new).collect())
 }
 
 /// Claims those of these partitions that are free.

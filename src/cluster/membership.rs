@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
+use tokio_postgres::Client;
 
+use super::claim;
 use super::host::{Membership, PartitionHost};
 use super::member::{Member, pause};
 use super::ownership::Partitions;
@@ -12,7 +14,7 @@ use super::partition_map::PartitionMap;
 use super::{LOOK_INTERVAL, MEMBER_LEASE, MEMBER_RENEWAL_INTERVAL, NodeError, serves_until};
 use crate::projection::{Connection, PostgresServer, ProjectionError, block_on};
 use crate::shutdown::{Shutdown, StopReason};
-use crate::types::MonotonicMicros;
+use crate::types::{MonotonicMicros, UserPartition};
 
 /// How long a stop waits for others to take over the users.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -120,10 +122,30 @@ impl Member {
             if !renewed? {
                 return Err(NodeError::Forgotten);
             }
+            if map.has_lapsed() {
+                // Others may have taken over meanwhile. From the renewal on nobody can, so what is
+                // still ours after it stays ours.
+                map.note_lapse();
+                self.check_owned(&connection.client, epoch, &map.served()).await?;
+            }
             map.serve_until(serves_until(asked));
             pause(MEMBER_RENEWAL_INTERVAL, shutdown).await;
         }
         Ok(())
+    }
+
+    /// Checks that all of these partitions are this epoch's.
+    async fn check_owned(
+        &self,
+        client: &Client,
+        epoch: i64,
+        partitions: &[UserPartition],
+    ) -> Result<(), NodeError> {
+        let owned = claim::owned(client, &self.server, epoch).await?;
+        match partitions.iter().find(|partition| !owned.contains(partition)) {
+            Some(lost) => Err(NodeError::Fenced { partition: lost.get() }),
+            None => Ok(()),
+        }
     }
 
     async fn give_back(&self, epoch: i64) -> Result<(), NodeError> {

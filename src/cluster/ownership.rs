@@ -145,6 +145,7 @@ impl<H: PartitionHost> Partitions<H> {
         let Membership { map, ownership, log, host, .. } = &self.membership;
         let claimant =
             claim::Claimant { epoch: self.epoch, log_id: log.log_id(), position: log.committed() };
+        let lapses = map.lapses();
         let claimed = claim::claim(client, &self.server, claimant, partitions).await?;
         if claimed.is_empty() {
             return Ok(claimed);
@@ -166,7 +167,15 @@ impl<H: PartitionHost> Partitions<H> {
             let served = offered(partition, |partition| host.serve(partition)).await?;
             served.await.map(|()| partition).map_err(|_gone| NodeError::Ending)
         });
-        for partition in join_all(serving).await {
+        let served = join_all(serving).await;
+        if map.lapses() != lapses {
+            // They were not among what was served when the lease was renewed.
+            let owned = claim::owned(client, &self.server, self.epoch).await?;
+            if let Some(lost) = claimed.iter().find(|claimed| !owned.contains(claimed)) {
+                return Err(NodeError::Fenced { partition: lost.get() });
+            }
+        }
+        for partition in served {
             let partition = partition?;
             self.served.insert(partition);
             map.set_route(partition, Route::Here);

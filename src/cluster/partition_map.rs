@@ -34,6 +34,8 @@ struct Shared {
     nodes: RwLock<Nodes>,
     /// Until when this node may serve, by the monotonic clock in microseconds.
     serves_until: AtomicU64,
+    /// How often it could not, for a while.
+    lapses: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,8 @@ impl PartitionMap {
     fn filled_with(route: Route, serves_until: u64) -> Self {
         let nodes = Nodes { routes: [route; USER_PARTITIONS], peers: Vec::new(), changes: 0 };
         let serves_until = AtomicU64::new(serves_until);
-        Self(Arc::new(Shared { nodes: RwLock::new(nodes), serves_until }))
+        let lapses = AtomicU64::new(0);
+        Self(Arc::new(Shared { nodes: RwLock::new(nodes), serves_until, lapses }))
     }
 
     /// The node that has this partition. It is not this one if the lease may be over: a process that
@@ -82,6 +85,31 @@ impl PartitionMap {
     fn may_serve(&self, now: impl FnOnce() -> MonotonicMicros) -> bool {
         let until = self.0.serves_until.load(Ordering::Acquire);
         until == u64::MAX || now() < MonotonicMicros::new(until)
+    }
+
+    /// Whether the lease has run out since it was last renewed, or was never renewed.
+    pub(super) fn has_lapsed(&self) -> bool {
+        !self.may_serve(MonotonicMicros::now)
+    }
+
+    /// How often the lease has lapsed.
+    pub(super) fn lapses(&self) -> u64 {
+        self.0.lapses.load(Ordering::Acquire)
+    }
+
+    /// The lease has lapsed, and was renewed since.
+    pub(super) fn note_lapse(&self) {
+        self.0.lapses.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The partitions that this node serves while its lease runs.
+    pub(super) fn served(&self) -> Vec<UserPartition> {
+        let numbers = (0..=u8::MAX).map_while(UserPartition::new);
+        self.read(|nodes| {
+            let is_here =
+                |number: &UserPartition| nodes.routes.get(number.index()) == Some(&Route::Here);
+            numbers.filter(is_here).collect()
+        })
     }
 
     /// The lease was renewed: this node may serve until then.
