@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use crate::support::api::Client;
+use crate::support::api::{self, Client};
 use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
 use crate::support::{Server, ports, run};
@@ -132,6 +132,7 @@ fn the_listener_for_other_nodes_takes_only_what_they_sign() {
         &peer_listen,
     ];
     let server = Server::start(&folder.path().join("data"), &settings);
+    api::until("it to have all users", || (server.metric("node_partitions") == 64).then_some(()));
     let peers = format!("http://{peer_listen}");
     let key = std::fs::read(format!("{keys}/peers.key")).unwrap();
     let key = key.trim_ascii_end();
