@@ -18,11 +18,13 @@ const FREE: &str = "\
             OR n.lease_until < clock_timestamp()) \
     ORDER BY p.user_partition FOR UPDATE OF p";
 
-/// Partitions that nobody has ever written.
-const NEVER_WRITTEN: &str = "\
-    SELECT number FROM unnest($1::smallint[]) AS number \
+/// Owns partitions that nobody has ever written. Of two that try, the first one has them.
+const OWN_NEVER_WRITTEN: &str = "\
+    INSERT INTO projection (user_partition, epoch, log_id, lsn, is_current, updated_at) \
+    SELECT number, $2, $3, $4, true, now() FROM unnest($1::smallint[]) AS number \
     WHERE EXISTS (SELECT FROM nodes WHERE epoch = $2 AND lease_until > clock_timestamp()) \
-        AND NOT EXISTS (SELECT FROM projection WHERE is_current AND user_partition = number)";
+        AND NOT EXISTS (SELECT FROM projection WHERE is_current AND user_partition = number) \
+    ON CONFLICT DO NOTHING RETURNING user_partition";
 
 const FENCE: &str = "\
     UPDATE projection SET is_current = false, handed_to = NULL \
@@ -84,12 +86,12 @@ async fn claim_within(
     let mut numbers: Vec<i16> = Vec::new();
     let free = in_time(server, client.query(FREE, &[&wanted, &epoch])).await?;
     numbers.extend(free.map_err(refused)?.iter().map(|row| row.get::<_, i16>(0)));
-    let never = in_time(server, client.query(NEVER_WRITTEN, &[&wanted, &epoch])).await?;
-    numbers.extend(never.map_err(refused)?.iter().map(|row| row.get::<_, i16>(0)));
     let (log_id, lsn) = (log_id.0.cast_signed(), i64::try_from(position.0).unwrap_or(i64::MAX));
     let fenced = in_time(server, client.execute(FENCE, &[&numbers])).await?;
     fenced.map_err(refused)?;
     client.execute(OWN, &[&numbers, &epoch, &log_id, &lsn]).await.map_err(refused)?;
+    let never = client.query(OWN_NEVER_WRITTEN, &[&wanted, &epoch, &log_id, &lsn]).await;
+    numbers.extend(never.map_err(refused)?.iter().map(|row| row.get::<_, i16>(0)));
     let partition = |number: &i16| u8::try_from(*number).ok().and_then(UserPartition::new);
     Ok(numbers.iter().filter_map(partition).collect())
 }
