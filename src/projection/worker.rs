@@ -1,6 +1,8 @@
 //! The thread `projection-N`: follows the log with one server. Connects, writes batch after batch,
 //! and reconnects after failures.
 
+mod following;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -9,24 +11,21 @@ use tokio_postgres::Client;
 
 use super::backlog::Backlog;
 use super::batch::{self, Batch};
-use super::connection::{Connection, within};
+use super::connection::within;
 use super::days::Day;
 use super::error::Remedy;
 use super::held::Held;
 use super::intake::{Intake, Taken};
 use super::pace::Pace;
-use super::position::{self, Claim, OurLog, Positions};
 use super::size::BatchSize;
-use super::transaction::Statements;
 use super::unchanged;
 use super::{
-    Owner, OwnersOf, Ownership, OwnershipChange, PostgresServer, Progress, ProjectionError,
-    ProjectionMetrics,
+    Owner, OwnersOf, Ownership, PostgresServer, Progress, ProjectionError, ProjectionMetrics, read,
 };
-use super::{migrations, preflight, read};
 use crate::shutdown::Shutdown;
 use crate::types::{Backoff, Clock, OrderId};
-use crate::wal::{LogClaim, LogHandle, Lsn, WalError};
+use crate::wal::{LogClaim, LogHandle, Lsn};
+use following::Following;
 
 /// Most orders in memory, at some 500 bytes each.
 const MAX_WORKING_ORDERS: usize = 131_072;
@@ -84,25 +83,6 @@ pub(super) struct Trouble {
     is_in_session: bool,
     /// Raised while waiting for an operator.
     stopped: Option<Raised>,
-}
-
-/// The state of one connection.
-struct Following {
-    connection: Connection,
-    statements: Statements,
-    epoch: i64,
-    intake: Intake,
-    /// The positions of the partitions, as known here.
-    positions: Positions,
-    /// The last committed record.
-    committed: Lsn,
-    /// The position that all partitions advanced to, and when. The log is kept from there.
-    all_advanced_to: Lsn,
-    all_advanced_at: Instant,
-    /// Whether the connection was logged.
-    is_logged: bool,
-    /// The last change of the partitions that are ours which it knows.
-    owned_since: Option<OwnershipChange>,
 }
 
 /// Why a connection ends without an error.
@@ -306,79 +286,6 @@ impl ProjectionWorker {
                 return Ok(End::OfLog);
             }
         }
-    }
-
-    async fn begin(&mut self) -> Result<Following, ProjectionError> {
-        let server = &self.server.clone();
-        let mut connection = Connection::open(server).await?;
-        self.metrics.connects.inc();
-        if !self.is_session_checked {
-            preflight::check_session(&connection.client, server).await?;
-            self.is_session_checked = true;
-        }
-        migrations::prepare(&mut connection.client, server, self.migrates).await?;
-        let owned_since = self.ownership.as_ref().map(Ownership::newest);
-        let claim = self.claim(&mut connection.client).await?;
-        let written = self.log.committed();
-        let from = claim.positions.least().min(written);
-        let reader = self.log.reader(from).map_err(|error| match error {
-            WalError::CutOff { first, .. } => {
-                ProjectionError::MissingRecords { server: server.to_string(), found: from, first }
-            }
-            error => ProjectionError::Log(error),
-        })?;
-        self.claim.advance(from);
-        // In this order, so that `slowest` never goes back.
-        self.progress.set_held(self.number, claim.positions.least_of(&self.held.partitions()));
-        self.progress.reach(self.number, from);
-        if let (Some(ownership), Some(change)) = (&self.ownership, owned_since) {
-            ownership.follow(change);
-        }
-        Ok(Following {
-            connection,
-            statements: Statements::default(),
-            epoch: claim.epoch,
-            intake: Intake::new(reader, claim.positions.clone(), written, self.held.partitions()),
-            positions: claim.positions,
-            committed: from,
-            all_advanced_to: from,
-            all_advanced_at: Instant::now(),
-            is_logged: false,
-            owned_since,
-        })
-    }
-
-    /// Writes the partitions that are ours now, if others are than before. Nothing of those that have
-    /// come was in the log until now, and everything of those that go is written.
-    async fn follow_ownership(&self, session: &mut Following) -> Result<(), ProjectionError> {
-        let Some(ownership) = &self.ownership else { return Ok(()) };
-        let newest = ownership.newest();
-        if session.owned_since.is_some_and(|known| known >= newest) {
-            return Ok(());
-        }
-        let client = &session.connection.client;
-        let owned = position::owned(client, &self.server, (session.epoch, ownership)).await?;
-        session.positions.own(&owned);
-        session.intake.own(&owned);
-        session.owned_since = Some(newest);
-        ownership.follow(newest);
-        Ok(())
-    }
-
-    /// The right to write: an epoch of our own for all users of the server, or what this node owns.
-    async fn claim(&mut self, client: &mut Client) -> Result<Claim, ProjectionError> {
-        let server = &self.server;
-        let Some(ownership) = &self.ownership else {
-            let log = OurLog { log_id: self.log.log_id(), committed: self.log.committed() };
-            let claim = position::claim(client, server, log, self.epoch).await?;
-            self.epoch = Some(claim.epoch);
-            return Ok(claim);
-        };
-        let epoch = ownership
-            .epoch()
-            .ok_or_else(|| ProjectionError::NotJoined { server: server.to_string() })?;
-        let positions = position::owned(client, server, (epoch, ownership)).await?;
-        Ok(Claim { epoch, positions })
     }
 
     /// Waits until there is something to write and the pace allows it.

@@ -20,7 +20,7 @@ use super::{Exchange, Server, api, ports, run};
 const MEMBERS: usize = 3;
 /// How long a client waits for an answer before it asks another member.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
-/// Pause of a client whom no member has served.
+/// How long a client whom no member has served leaves them alone, unless its test ends.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A cluster. Everything ends with it.
@@ -227,7 +227,7 @@ impl ClusterClient {
                     return Some(answer);
                 }
             }
-            std::thread::sleep(RETRY_PAUSE);
+            std::thread::park_timeout(RETRY_PAUSE);
             None
         })
     }
@@ -328,6 +328,7 @@ impl Traders {
     pub(crate) fn end(self) -> Placed {
         self.stop.store(true, Ordering::Relaxed);
         for placing in self.placing {
+            placing.thread().unpark();
             placing.join().expect("a trader ends");
         }
         std::mem::take(&mut *self.placed.lock().expect("nobody panicked"))
