@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::BridgeError;
+use super::fence::close_earlier;
 use super::follower::Follower;
 use super::links::{LinkError, Links};
 use super::message::LastMessage;
@@ -46,7 +47,7 @@ impl FeedThread {
                 runtime.block_on(follower.follow(&mut feed));
                 continue;
             };
-            runtime.block_on(follower.take_over(&mut feed));
+            runtime.block_on(follower.take_over(epoch, &mut feed));
             interest.set_all(true);
             feed.lead(epoch);
             interest.set_all(false);
@@ -58,9 +59,10 @@ impl FeedThread {
 impl Follower {
     /// Takes over what the process before knew. If Redis does not tell, this process goes on from what it
     /// has followed itself.
-    async fn take_over(&mut self, feed: &mut Feed) {
+    async fn take_over(&mut self, epoch: u64, feed: &mut Feed) {
         feed.await_symbols();
-        let (positions, symbols) = match timeout(TAKE_OVER_TIMEOUT, self.read_all(feed)).await {
+        let read = timeout(TAKE_OVER_TIMEOUT, self.read_all(epoch, feed)).await;
+        let (positions, symbols) = match read {
             Ok(Ok(Some(known))) => known,
             Ok(Ok(None)) => self.followed(feed),
             Ok(Err(error)) => {
@@ -78,9 +80,12 @@ impl Follower {
     /// What Redis has: all keys, and the rest of the lines. `None` if it has no state of the feed.
     async fn read_all(
         &mut self,
+        epoch: u64,
         feed: &mut Feed,
     ) -> Result<Option<(HandedPositions, Vec<HandedSymbol>)>, LinkError> {
         let mut links = Links::open(&self.client).await?;
+        // From here on nobody else writes what is read.
+        close_earlier(&mut links.keys, epoch).await?;
         // Before the keys, which may be newer then.
         let state = links.feed().await?;
         let newest_line = newest(&mut links.keys).await?;

@@ -39,6 +39,10 @@ const ROLE_INTERVAL: Duration = Duration::from_millis(10);
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 /// Longest wait for a connection or an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an answer of Redis keeps this process leading when Postgres does not say who does. Something
+/// is published each second.
+const KEPT_LEADING: Duration = Duration::from_secs(2);
+const _: () = assert!(KEPT_LEADING.as_millis() > FEED_INTERVAL.as_millis());
 /// Pause before Redis is tried again: at first and at most.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LAST_BACKOFF: Duration = Duration::from_secs(2);
@@ -153,6 +157,7 @@ impl Publisher {
                     self.begin();
                 }
                 let published = self.publish(epoch, shutdown, &mut backoff).await;
+                self.role.publishes_no_more();
                 let Err(error) = published else { continue };
                 self.metrics.up.set(0);
                 self.metrics.failures.inc();
@@ -231,6 +236,7 @@ impl Publisher {
         if !self.role.leads_in(epoch) {
             return Ok(());
         }
+        let sent = MonotonicMicros::now();
         let prices = batch.send(&self.market, connection.clone());
         let lines = async {
             match &mut self.lines {
@@ -241,6 +247,7 @@ impl Publisher {
         let (prices, lines) = tokio::join!(prices, lines);
         prices?;
         self.metrics.lines.inc_by(lines? as u64);
+        self.role.publishes(epoch, sent.saturating_add(KEPT_LEADING));
         self.metrics.batches.inc();
         self.metrics.published.inc_by(batch.prices());
         Ok(())

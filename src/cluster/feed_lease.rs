@@ -33,6 +33,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const _: () =
     assert!(FEED_RENEWAL_INTERVAL.as_millis() * 3 < (FEED_LEASE.as_millis() - MARGIN.as_millis()));
 
+/// After a connection was lost, so long nobody takes a lease that is over: it may be over because its
+/// holder has lost Postgres too, and goes on.
+const RETURN_GRACE: Duration = Duration::from_secs(2);
+
 /// Takes or renews the lease: as the holder of this epoch, or because it is over. Only a node whose own
 /// lease holds may.
 const TAKE: &str = "\
@@ -42,12 +46,13 @@ const TAKE: &str = "\
     ON CONFLICT (name) DO UPDATE SET node_id = excluded.node_id, \
         epoch = leases.epoch + CASE WHEN leases.node_id = $1 AND leases.epoch = $3 THEN 0 ELSE 1 END, \
         lease_until = clock_timestamp() + make_interval(secs => $4) \
-        WHERE leases.node_id = $1 AND leases.epoch = $3 OR leases.lease_until <= clock_timestamp() \
+        WHERE leases.node_id = $1 AND leases.epoch = $3 OR $5 AND leases.lease_until <= clock_timestamp() \
     RETURNING epoch";
 
-/// How long another has it.
+/// How long somebody has it, and whether that is the holder of this epoch.
 const LOOK: &str = "\
-    SELECT extract(epoch FROM lease_until - clock_timestamp())::double precision \
+    SELECT extract(epoch FROM lease_until - clock_timestamp())::double precision, \
+        node_id = $1 AND epoch = $2 \
     FROM leases WHERE name = 'feed'";
 
 const GIVE_BACK: &str = "\
@@ -79,6 +84,8 @@ pub struct FeedLease {
     shutdown: Shutdown,
     /// The epoch of the lease that this process took last; 0 before the first.
     epoch: i64,
+    /// When a lost connection to Postgres came back.
+    returned: Option<MonotonicMicros>,
 }
 
 /// What a look at the lease has shown.
@@ -86,6 +93,8 @@ pub struct FeedLease {
 enum Look {
     /// It is ours with this epoch.
     Ours(i64),
+    /// It was ours, is over, and nobody else has taken it.
+    Lapsed,
     /// Another has it for so long.
     Others(Duration),
     /// This process may not take it: it is no node yet, or its own lease is over.
@@ -96,7 +105,7 @@ enum Look {
 fn pause_after(look: Look) -> Duration {
     match look {
         Look::Ours(_) => FEED_RENEWAL_INTERVAL,
-        Look::Barred => BARRED_PAUSE,
+        Look::Barred | Look::Lapsed => BARRED_PAUSE,
         Look::Others(left) => (left + AFTER_END).min(FEED_RENEWAL_INTERVAL),
     }
 }
@@ -104,6 +113,11 @@ fn pause_after(look: Look) -> Duration {
 /// Until when the lease is certainly ours, if it was taken by a statement that was sent then.
 fn ours_until(sent: MonotonicMicros) -> MonotonicMicros {
     sent.saturating_add(FEED_LEASE - MARGIN)
+}
+
+/// Whether a lease that is over may be taken, if a lost connection came back then.
+fn is_grace_over(returned: Option<MonotonicMicros>, now: MonotonicMicros) -> bool {
+    returned.is_none_or(|returned| now >= returned.saturating_add(RETURN_GRACE))
 }
 
 impl FeedLease {
@@ -114,15 +128,17 @@ impl FeedLease {
         (role, metrics): (FeedRole, NodeMetrics),
         shutdown: Shutdown,
     ) -> Self {
-        Self { server, node_id, node_epoch, role, metrics, shutdown, epoch: 0 }
+        Self { server, node_id, node_epoch, role, metrics, shutdown, epoch: 0, returned: None }
     }
 
     /// Takes and renews the lease until the stop, then gives it back. Failures of Postgres are retried.
     pub(super) async fn keep(mut self) {
         let mut logged = String::new();
+        let mut was_connected = false;
         while !self.shutdown.is_requested() {
-            let kept = self.keep_over_one_connection().await;
+            let kept = self.keep_over_one_connection(&mut was_connected).await;
             let Err(error) = kept else { return };
+            self.show_role();
             let text = error.to_string();
             if text != logged {
                 let error: &dyn std::error::Error = &error;
@@ -133,9 +149,15 @@ impl FeedLease {
         }
     }
 
-    async fn keep_over_one_connection(&mut self) -> Result<(), ProjectionError> {
+    async fn keep_over_one_connection(
+        &mut self,
+        was_connected: &mut bool,
+    ) -> Result<(), ProjectionError> {
         let opening = self.in_time(CONNECT_TIMEOUT, Connection::open(&self.server)).await?;
         let connection = opening?;
+        if std::mem::replace(was_connected, true) {
+            self.returned = Some(MonotonicMicros::now());
+        }
         while !self.shutdown.is_requested() {
             let sent = MonotonicMicros::now();
             let look = self.look(&connection.client).await?;
@@ -157,16 +179,21 @@ impl FeedLease {
         let Some(node_epoch) = self.node_epoch.get() else { return Ok(Look::Barred) };
         let failed = || ProjectionError::of(&self.server, "take the lease of the feed");
         let seconds = FEED_LEASE.as_secs_f64();
-        let parameters: [&(dyn ToSql + Sync); 4] =
-            [&self.node_id, &node_epoch, &self.epoch, &seconds];
+        let may_take_over = is_grace_over(self.returned, MonotonicMicros::now());
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&self.node_id, &node_epoch, &self.epoch, &seconds, &may_take_over];
         let taken = self.in_time(ANSWER_TIMEOUT, client.query_opt(TAKE, &parameters)).await?;
         if let Some(row) = taken.map_err(failed())? {
             return Ok(Look::Ours(row.get(0)));
         }
-        let others = self.in_time(ANSWER_TIMEOUT, client.query_opt(LOOK, &[])).await?;
-        let left = others.map_err(failed())?.map(|row| row.get::<_, f64>(0).max(0.0));
-        let left = left.and_then(|left| Duration::try_from_secs_f64(left).ok());
-        Ok(left.filter(|left| !left.is_zero()).map_or(Look::Barred, Look::Others))
+        let parameters: [&(dyn ToSql + Sync); 2] = [&self.node_id, &self.epoch];
+        let found = self.in_time(ANSWER_TIMEOUT, client.query_opt(LOOK, &parameters)).await?;
+        let Some(row) = found.map_err(failed())? else { return Ok(Look::Barred) };
+        if row.get(1) {
+            return Ok(Look::Lapsed);
+        }
+        let left = Duration::try_from_secs_f64(row.get::<_, f64>(0).max(0.0)).unwrap_or(FEED_LEASE);
+        Ok(if left.is_zero() { Look::Barred } else { Look::Others(left) })
     }
 
     fn note(&mut self, look: Look, sent: MonotonicMicros) {
@@ -186,6 +213,8 @@ impl FeedLease {
                 self.epoch = epoch;
                 self.role.lead(number, ours_until(sent));
             }
+            // The own lease of this node is renewed first.
+            Look::Lapsed => {}
             Look::Others(_) | Look::Barred => {
                 if was_leading {
                     tracing::warn!(node = self.node_id, "another node reads the exchange's feed");
@@ -193,6 +222,10 @@ impl FeedLease {
                 self.role.step_down();
             }
         }
+        self.show_role();
+    }
+
+    fn show_role(&self) {
         self.metrics.leads_feed.set(i64::from(self.role.leading_epoch().is_some()));
     }
 

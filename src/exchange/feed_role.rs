@@ -9,7 +9,9 @@ use crate::types::MonotonicMicros;
 /// Whether this process reads the exchange's feed, or follows the one that does. Clones share it: the
 /// thread that keeps the lease writes, everybody reads.
 ///
-/// A leader whose lease is not renewed stops to be one by itself: each look compares the clock.
+/// A leader whose lease is not renewed stops to be one by itself: each look compares the clock. While
+/// nobody can tell whose the lease is, a leader goes on that still publishes: whoever took the lease
+/// would have closed its connection first.
 #[derive(Debug, Clone)]
 pub struct FeedRole(Arc<Shared>);
 
@@ -17,14 +19,18 @@ pub struct FeedRole(Arc<Shared>);
 struct Shared {
     /// The epoch of the lease, and until when it holds, by the monotonic clock.
     lease: SeqLock<2>,
+    /// The epoch in which this process publishes, and until when that keeps it leading.
+    publishing: SeqLock<2>,
     /// The epoch that the feed thread reads the feed in: what the one before has left is taken over.
     begun: AtomicU64,
 }
 
 /// No lease has this epoch: the process has no others beside it.
 const ALONE: u64 = 0;
-/// The feed thread has begun no epoch.
+/// The feed thread has begun no epoch, or the publisher publishes in none.
 const NONE: u64 = u64::MAX;
+/// The end of the lease of a process that does not lead.
+const STEPPED_DOWN: u64 = 0;
 
 impl FeedRole {
     /// The role of a process without others: it always leads.
@@ -34,12 +40,13 @@ impl FeedRole {
 
     /// The role of one of several: it follows until it has the lease.
     pub fn follower() -> Self {
-        Self::new(0, NONE)
+        Self::new(STEPPED_DOWN, NONE)
     }
 
     fn new(until: u64, begun: u64) -> Self {
         let lease = SeqLock::new([ALONE, until]);
-        Self(Arc::new(Shared { lease, begun: AtomicU64::new(begun) }))
+        let publishing = SeqLock::new([NONE, 0]);
+        Self(Arc::new(Shared { lease, publishing, begun: AtomicU64::new(begun) }))
     }
 
     /// The epoch of the lease, while this process leads; 0 for a process without others.
@@ -49,7 +56,13 @@ impl FeedRole {
 
     fn leading_epoch_at(&self, now: MonotonicMicros) -> Option<u64> {
         let [epoch, until] = self.0.lease.read();
-        (now.micros() < until).then_some(epoch)
+        if now.micros() < until {
+            return Some(epoch);
+        }
+        let has_stepped_down = until == STEPPED_DOWN;
+        let [published_in, until] = self.0.publishing.read();
+        let publishes = published_in == epoch && now.micros() < until;
+        (publishes && !has_stepped_down).then_some(epoch)
     }
 
     /// Whether this process leads with this epoch.
@@ -65,7 +78,18 @@ impl FeedRole {
     /// Called by the lease's thread: this process does not lead any more.
     pub fn step_down(&self) {
         let [epoch, _] = self.0.lease.read();
-        self.0.lease.write(&[epoch, 0]);
+        self.0.lease.write(&[epoch, STEPPED_DOWN]);
+    }
+
+    /// Called by the publisher: the others have what this process published in this epoch, which keeps
+    /// it leading until then unless it steps down.
+    pub fn publishes(&self, epoch: u64, until: MonotonicMicros) {
+        self.0.publishing.write(&[epoch, until.micros()]);
+    }
+
+    /// Called by the publisher: it may be that another process publishes.
+    pub fn publishes_no_more(&self) {
+        self.0.publishing.write(&[NONE, 0]);
     }
 
     /// Called by the feed thread: it reads the feed in this epoch, and the market has all that was known
@@ -98,6 +122,24 @@ mod tests {
         assert_eq!(role.leading_epoch_at(at(1_500)), None);
         let alone = FeedRole::alone();
         assert_eq!((alone.leading_epoch(), alone.begun_epoch()), (Some(ALONE), Some(ALONE)));
+    }
+
+    #[test]
+    fn a_leader_goes_on_without_its_lease_while_it_publishes_and_has_not_stepped_down() {
+        let (role, at) = (FeedRole::follower(), MonotonicMicros::new);
+        role.publishes(7, at(9_000));
+        assert_eq!(role.leading_epoch_at(at(0)), None, "it has never had the lease");
+        role.lead(7, at(1_000));
+        assert_eq!(role.leading_epoch_at(at(8_999)), Some(7));
+        assert_eq!(role.leading_epoch_at(at(9_000)), None);
+        role.publishes(6, at(9_000));
+        assert_eq!(role.leading_epoch_at(at(8_999)), None, "of an earlier epoch");
+        role.publishes(7, at(9_000));
+        role.publishes_no_more();
+        assert_eq!(role.leading_epoch_at(at(1_001)), None);
+        role.publishes(7, at(9_000));
+        role.step_down();
+        assert_eq!(role.leading_epoch_at(at(500)), None);
     }
 
     #[test]

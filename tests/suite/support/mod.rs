@@ -18,6 +18,7 @@ pub(crate) mod pgbouncer;
 pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod postgres_relay;
+pub(crate) mod price_cluster;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod relay;
