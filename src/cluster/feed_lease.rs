@@ -153,8 +153,7 @@ impl FeedLease {
         &mut self,
         was_connected: &mut bool,
     ) -> Result<(), ProjectionError> {
-        let opening = self.in_time(CONNECT_TIMEOUT, Connection::open(&self.server)).await?;
-        let connection = opening?;
+        let connection = Connection::open_within(CONNECT_TIMEOUT, &self.server).await?;
         if std::mem::replace(was_connected, true) {
             self.returned = Some(MonotonicMicros::now());
         }

@@ -112,7 +112,7 @@ impl Member {
         map: &PartitionMap,
         shutdown: &Shutdown,
     ) -> Result<(), NodeError> {
-        let connection = Connection::open(&self.server).await?;
+        let connection = Connection::open_within(MEMBER_LEASE, &self.server).await?;
         while !shutdown.is_requested() {
             let asked = MonotonicMicros::now();
             let renewal = self.renew(&connection.client, epoch, MEMBER_LEASE);
@@ -198,7 +198,7 @@ impl<H: PartitionHost> Partitions<H> {
     }
 
     async fn keep_over_one_connection(&mut self, stops: &Stops) -> Result<(), NodeError> {
-        let connection = Connection::open(self.server()).await?;
+        let connection = Connection::open_within(MEMBER_LEASE, self.server()).await?;
         let connected = Instant::now();
         let mut drains_since = None;
         while !stops.shutdown.is_requested() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, Config, NoTls};
 
 use super::{PostgresServer, ProjectionError};
 
@@ -41,18 +41,51 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects. Call it inside a runtime.
+    /// Connects to the host that is the primary now. Call it inside a runtime.
     pub(crate) async fn open(server: &PostgresServer) -> Result<Self, ProjectionError> {
-        let mut config = server.config().clone();
+        Self::open_within(ANSWER_TIMEOUT, server).await
+    }
+
+    /// Connects to the host that is the primary now, in this time. Each host has its share of it.
+    pub(crate) async fn open_within(
+        limit: Duration,
+        server: &PostgresServer,
+    ) -> Result<Self, ProjectionError> {
+        let hosts = server.hosts();
+        let share = limit / u32::try_from(hosts.count()).unwrap_or(u32::MAX);
+        let mut first_error = None;
+        for (number, config) in hosts.in_turn() {
+            match Self::open_host((number, config), share, server).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        let Some(error) = first_error else { unreachable!("a server has a host") };
+        Err(error)
+    }
+
+    async fn open_host(
+        (number, config): (usize, &Config),
+        limit: Duration,
+        server: &PostgresServer,
+    ) -> Result<Self, ProjectionError> {
+        let mut config = config.clone();
         config
             .application_name("longbow")
-            .connect_timeout(ANSWER_TIMEOUT)
+            .connect_timeout(limit)
             .keepalives_idle(KEEPALIVE_IDLE)
             .tcp_user_timeout(UNACKNOWLEDGED_TIMEOUT);
-        let connected = in_time(server, config.connect(NoTls)).await?;
+        let connected = within(limit, server, config.connect(NoTls)).await?;
         let (client, connection) = connected.map_err(ProjectionError::of(server, "connect"))?;
+        server.hosts().prefer(number);
+        // A server that is frozen would hold up what waits for its answers.
+        let left = server.hosts().left(number);
         let driver = tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let ended = tokio::select! {
+                ended = connection => ended,
+                () = left => Ok(()),
+            };
+            if let Err(error) = ended {
                 let error: &dyn std::error::Error = &error;
                 tracing::debug!(error, "a connection to Postgres ended");
             }

@@ -55,6 +55,7 @@ mod days;
 mod error;
 mod gaps;
 mod held;
+mod hosts;
 mod intake;
 mod lacking;
 mod metrics;

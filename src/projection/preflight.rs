@@ -87,7 +87,7 @@ async fn is_lent(
     server: &PostgresServer,
     ours: Option<String>,
 ) -> Result<bool, tokio_postgres::Error> {
-    let mut config = server.config().clone();
+    let mut config = server.hosts().first().clone();
     config.application_name("longbow").connect_timeout(ANSWER_TIMEOUT);
     let (other, connection) = config.connect(NoTls).await?;
     let driver = tokio::spawn(connection);

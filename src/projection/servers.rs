@@ -5,21 +5,24 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::SslMode;
 
+use super::hosts::Hosts;
 use super::schema::Schema;
 use crate::types::{USER_PARTITIONS, UserPartition};
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct PostgresServer {
     first: u8,
     last: u8,
-    config: Config,
+    /// Its name, without a user or password.
+    database: String,
+    hosts: Hosts,
     schema: Schema,
 }
 
 /// All servers. Each user partition is kept by exactly one.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct PostgresServers(Vec<PostgresServer>);
 
 /// Why `--postgres` or `--postgres-schema` is invalid.
@@ -85,8 +88,8 @@ impl PostgresServer {
         self.partitions().contains(&partition.get())
     }
 
-    pub(super) fn config(&self) -> &Config {
-        &self.config
+    pub(super) fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
     pub(super) fn schema(&self) -> &Schema {
@@ -108,7 +111,9 @@ impl PostgresServer {
             return Err(ServersError::Encryption { place: place() });
         }
         let (first, last) = partitions.into_inner();
-        Ok(Self { first, last, config, schema: Schema::default() })
+        let database = config.get_dbname().or(config.get_user()).unwrap_or_default().to_owned();
+        let hosts = Hosts::of(&config);
+        Ok(Self { first, last, database, hosts, schema: Schema::default() })
     }
 }
 
@@ -204,17 +209,10 @@ fn split_ranges(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Host, port and database, which logs may show.
+/// Hosts, ports and database, which logs may show.
 impl fmt::Display for PostgresServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = match self.config.get_hosts().first() {
-            Some(Host::Tcp(host)) => host.as_str().into(),
-            Some(Host::Unix(path)) => path.to_string_lossy(),
-            None => "".into(),
-        };
-        let port = self.config.get_ports().first().copied().unwrap_or(5432);
-        let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or_default();
-        write!(f, "Postgres at {host}:{port}/{database}")?;
+        write!(f, "Postgres at {}/{}", self.hosts, self.database)?;
         if self.schema == Schema::default() {
             return Ok(());
         }
@@ -246,8 +244,8 @@ mod tests {
         assert_eq!(kept, [0..=31, 32..=63]);
         let of = |number| two.of(UserPartition::new(number).unwrap()).unwrap().to_string();
         assert_eq!(of(31), "Postgres at one:5432/x");
-        assert_eq!(of(32), "Postgres at two:5432/x");
-        let hosts = two.iter().nth(1).unwrap().config().get_hosts().len();
+        assert_eq!(of(32), "Postgres at two:5432,three:5432/x");
+        let hosts = two.iter().nth(1).unwrap().hosts().count();
         assert_eq!(hosts, 2, "an address may name a standby after a comma");
     }
 

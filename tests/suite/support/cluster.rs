@@ -42,9 +42,15 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts three members, and waits until each serves its share of the users.
     pub(crate) fn start(more: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let (postgres, redis) = (Postgres::start(), Redis::start());
+        let postgres = Postgres::start();
         let database = postgres.database();
+        Self::start_with(postgres, database, more)
+    }
+
+    /// The same, with a Postgres by this address of its database.
+    pub(crate) fn start_with(postgres: Postgres, database: Database, more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let redis = Redis::start();
         let exchange = Exchange::start(&folder.path().join("exchange"), &["--speed", "20"]);
         let mut settings: Vec<String> = [
             "--postgres",
@@ -275,6 +281,20 @@ pub(crate) struct Placed {
     pub longest_pauses: BTreeMap<String, Duration>,
 }
 
+/// The order that an answer acknowledges. One that Postgres had too late for the exchange has failed.
+fn id_of(answer: &api::Answer) -> String {
+    let is_late = |order: &Value| {
+        let reason = order["reason"].as_str().unwrap_or_default();
+        reason == "not accepted in time" || reason.starts_with("too_late")
+    };
+    let order = match answer.status {
+        200..=202 => &answer.body,
+        422 if is_late(&answer.body["order"]) => &answer.body["order"],
+        _ => panic!("{}", answer.text),
+    };
+    order["orderId"].as_str().expect("an id").to_owned()
+}
+
 impl Traders {
     /// Begins with as many users.
     pub(crate) fn begin(cluster: &Cluster, users: usize) -> Self {
@@ -291,8 +311,7 @@ impl Traders {
                     }
                     let key = count.to_string();
                     let answer = client.place(&key, Some(1));
-                    assert!(matches!(answer.status, 200..=202), "{}", answer.text);
-                    let id = answer.body["orderId"].as_str().expect("an id").to_owned();
+                    let id = id_of(&answer);
                     let mut placed = placed.lock().expect("nobody panicked");
                     placed.orders.entry((user.clone(), key)).or_default().insert(id);
                     let pause = placed.longest_pauses.entry(user.clone()).or_default();

@@ -84,6 +84,43 @@ impl Postgres {
         Self { program, port: free_port(), settings, running: None, _folder: None }
     }
 
+    /// Starts a standby that streams from this one, under its own port, and has this one wait for it
+    /// at each commit.
+    pub(crate) fn start_standby(&self) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let program = Program::copy_running(folder.path(), &self.address(), USER);
+        let (port, settings) = (free_port(), self.settings.clone());
+        let mut standby = Self { program, port, settings, running: None, _folder: Some(folder) };
+        standby.start_again();
+        let database = self.database();
+        database.sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        database.sql("SELECT pg_reload_conf()");
+        database
+            .await_number("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'", 1);
+        standby
+    }
+
+    /// Makes a standby the primary.
+    pub(crate) fn promote(&self) {
+        // What it has copied of the settings would have it wait for a standby of its own.
+        let database = self.database();
+        assert_eq!(
+            database.number("SELECT pg_promote()::int"),
+            1,
+            "it is promoted within a minute"
+        );
+        database.sql("ALTER SYSTEM RESET synchronous_standby_names");
+        database.sql("SELECT pg_reload_conf()");
+    }
+
+    /// The initial database, of this server or of that one, whichever is the primary.
+    pub(crate) fn database_of_both(&self, other: &Self) -> Database {
+        let url = self.database().url;
+        Database {
+            url: url.replace(&self.address(), &format!("{},{}", self.address(), other.address())),
+        }
+    }
+
     /// The initial database.
     pub(crate) fn database(&self) -> Database {
         self.named(DATABASE)

@@ -25,6 +25,19 @@ impl Program {
         program
     }
 
+    /// Copies a server that runs into this folder, as a standby of it.
+    pub(super) fn copy_running(folder: &Path, address: &str, user: &str) -> Self {
+        let program =
+            Self { bin: find_bin(), data: folder.join("data"), user: unprivileged_user() };
+        program.own(folder);
+        let (host, port) = address.rsplit_once(':').expect("host:port");
+        let mut command = program.command("pg_basebackup");
+        command.arg("-D").arg(&program.data).args(["--write-recovery-conf", "--no-sync"]);
+        command.args(["--checkpoint=fast", "--host", host, "--port", port, "--username", user]);
+        expect_success(command);
+        program
+    }
+
     pub(super) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.bin.join(name));
         if let Some((user, group)) = self.user {

@@ -10,7 +10,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use crate::support::lines_of;
 
 /// Its log line once it accepts connections, also after a crash.
-const READY: &str = "database system is ready to accept connections";
+/// A standby says that it accepts read-only connections.
+const READY: &str = "database system is ready to accept";
 /// Longest start: recovery after a crash may be slow on a busy machine.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
