@@ -105,7 +105,8 @@ impl Engine {
             // Whatever this record leaves unsure schedules its next query itself.
             work.entry.underway.next_query_at = None;
             work.entry.underway.unreconciled &= is_stale;
-            if !is_stale && !reconciles(work, as_of_answer(&answer)) {
+            let is_behind = is_behind(work.order(), &answer);
+            if !is_stale && !reconciles(work, as_of_answer(&answer), is_behind) {
                 work.entry.underway.unreconciled = true;
             }
             let is_unreadable = matches!(answer, QueryAnswer::Unreadable { .. });
@@ -190,6 +191,23 @@ fn as_of_answer(answer: &QueryAnswer) -> Option<&FeedPlace> {
         QueryAnswer::Unknown { as_of } => as_of.as_ref(),
         QueryAnswer::Known(record) => record.as_of.as_ref(),
         QueryAnswer::Rejected { .. } | QueryAnswer::Unreadable { .. } => None,
+    }
+}
+
+/// Whether an answer that does not say how old it is shows less than is known already: it is of a
+/// replica that lags.
+fn is_behind(order: &Order, answer: &QueryAnswer) -> bool {
+    match answer {
+        QueryAnswer::Unknown { as_of: None } => order.external_order_id.is_some(),
+        QueryAnswer::Known(record) if record.as_of.is_none() => {
+            let has_ended = matches!(order.status, Status::Filled | Status::Cancelled);
+            record.filled_shares < order.filled_shares
+                || has_ended && record.state == ExchangeOrderState::Open
+        }
+        QueryAnswer::Unknown { .. }
+        | QueryAnswer::Known(_)
+        | QueryAnswer::Rejected { .. }
+        | QueryAnswer::Unreadable { .. } => false,
     }
 }
 

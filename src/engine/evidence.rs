@@ -64,8 +64,13 @@ impl Listed {
 }
 
 /// Whether a record reconciles an order after a gap in the feed: it must cover the gap. A record
-/// without `as_of` may be older; the order is then queried twice more, and nothing waits for that.
-pub(super) fn reconciles(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>) -> bool {
+/// without `as_of` may be older; the order is then queried twice more, and nothing waits for that
+/// unless the record is known to be behind.
+pub(super) fn reconciles(
+    work: &mut Work<'_, '_>,
+    as_of: Option<&FeedPlace>,
+    is_behind: bool,
+) -> bool {
     let Some(reconciling) = work.entry.underway.reconciling.take() else { return true };
     let options = *work.turn.options;
     let (session, _) = work.turn.feed.place();
@@ -77,7 +82,7 @@ pub(super) fn reconciles(work: &mut Work<'_, '_>, as_of: Option<&FeedPlace>) -> 
     if is_covered || session == 0 {
         return true;
     }
-    if as_of.is_some() {
+    if as_of.is_some() || is_behind {
         let is_over = waited >= options.unmatched_report_age_micros;
         work.entry.underway.reconciling = Some(reconciling).filter(|_| !is_over);
         return is_over;

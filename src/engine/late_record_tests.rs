@@ -1,8 +1,9 @@
 //! Records and answers that come late.
 
-use super::test_rig::{OPTIONS, Rig, filled, known};
+use super::test_rig::{OPTIONS, Rig, fill, filled, known, record_of};
 use super::*;
-use crate::order::Status;
+use crate::order::{Event, Status};
+use crate::types::OrderId;
 
 #[test]
 fn a_confirmed_cancel_is_answered_without_its_record() {
@@ -53,4 +54,52 @@ fn two_lookups_are_as_far_apart_as_they_were_asked_for() {
         let has_failed = rig.status(order_id) == Status::Failed;
         assert_eq!((has_failed, rig.engines.open_case_count() == 1), (!is_accepted, is_accepted));
     }
+}
+
+#[test]
+fn a_record_that_shows_less_than_is_known_reconciles_nothing() {
+    let record = |state, executions| {
+        QueryAnswer::Known(ExchangeRecord { as_of: None, ..record_of("x", state, executions) })
+    };
+    let open = || record(ExchangeOrderState::Open, Vec::new());
+    let unknown = || QueryAnswer::Unknown { as_of: None };
+    let is_filled = || record(ExchangeOrderState::Open, vec![fill("e1", 4)]);
+    let behind: [fn(&mut Rig, OrderId) -> (); 2] =
+        [|_, _| {}, |rig, _| rig.report("x", filled("e1", 4))];
+    for (happen, answers, whole) in
+        [(behind[0], vec![unknown()], open()), (behind[1], vec![unknown(), open()], is_filled())]
+    {
+        let mut rig = Rig::new();
+        let order_id = rig.submitted();
+        happen(&mut rig, order_id);
+        rig.engines.feed_session(&"s".into(), 9);
+        rig.reconcile();
+        for answer in answers {
+            rig.record(order_id, answer);
+            rig.log_position();
+            assert_eq!(positions(&rig), 0, "a fill in the gap may be lacking");
+            rig.sweep(OPTIONS.grace_micros);
+            assert!(rig.take().contains(&Effect::Query(order_id)), "queried again");
+        }
+        rig.record(order_id, whole);
+        rig.log_position();
+        assert_eq!(positions(&rig), 1);
+    }
+}
+
+#[test]
+fn a_record_that_shows_less_for_ever_holds_nothing_up_for_ever() {
+    let mut rig = Rig::new();
+    let order_id = rig.submitted();
+    rig.engines.feed_session(&"s".into(), 9);
+    rig.reconcile();
+    rig.record(order_id, QueryAnswer::Unknown { as_of: None });
+    rig.sweep(OPTIONS.unmatched_report_age_micros);
+    rig.record(order_id, QueryAnswer::Unknown { as_of: None });
+    rig.log_position();
+    assert_eq!(positions(&rig), 1);
+}
+
+fn positions(rig: &Rig) -> usize {
+    rig.log.iter().filter(|event| matches!(event, Event::FeedPosition(_))).count()
 }
