@@ -88,7 +88,7 @@ impl PartitionMap {
     }
 
     /// Whether the lease has run out since it was last renewed, or was never renewed.
-    pub(super) fn has_lapsed(&self) -> bool {
+    pub fn has_lapsed(&self) -> bool {
         !self.may_serve(MonotonicMicros::now)
     }
 
@@ -103,7 +103,7 @@ impl PartitionMap {
     }
 
     /// The partitions that this node serves while its lease runs.
-    pub(super) fn served(&self) -> Vec<UserPartition> {
+    pub fn served(&self) -> Vec<UserPartition> {
         let numbers = (0..=u8::MAX).map_while(UserPartition::new);
         self.read(|nodes| {
             let is_here =

@@ -13,6 +13,7 @@ use crate::wal::{LogHandle, Room};
 
 use super::app::Site;
 use super::health::Health;
+use super::peers::Peers;
 use super::problem::{HttpResponse, json_response};
 
 /// The name of a check, and its problem if it fails.
@@ -40,7 +41,7 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
     let commands = site.orders.commands();
     let exchange = commands.exchange_reachability().into_str();
     let offset = commands.exchange_clock().offset_micros(Clock.moment());
-    let body = json!({
+    let mut body = json!({
         "ready": is_ready,
         "state": state,
         "checks": passed,
@@ -48,10 +49,16 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
         "exchange": exchange,
         "exchangeClockOffsetMicros": offset,
     });
+    if let (Some(peers), Some(fields)) = (&site.peers, body.as_object_mut()) {
+        // Without any it still passes requests on.
+        let partitions = peers.map().served().len();
+        let node = json!({ "id": peers.node_id(), "partitions": partitions });
+        fields.insert("node".to_owned(), node);
+    }
     json_response(status, &body)
 }
 
-fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 10] {
+fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 11] {
     let Health { log, postgres, exchange_clock_limit } = &site.health;
     let orders = &site.orders;
     let unless = |is_right: bool, trouble: &str| (!is_right).then(|| trouble.to_owned());
@@ -95,6 +102,7 @@ fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 10] {
             ),
         ),
         ("postgres", postgres.as_ref().and_then(Progress::trouble).map(str::to_owned)),
+        ("node", site.peers.as_ref().and_then(lapsed)),
         ("exchangeClock", clocks_apart(orders.commands(), *exchange_clock_limit)),
         ("running", shutdown.reason().map(stopping)),
     ]
@@ -123,6 +131,14 @@ fn clocks_apart(commands: &OrderCommands, limit: Duration) -> Option<String> {
         format!(
             "the exchange's clock is {distance:?} {side} ours, and --exchange-clock-limit-ms is {limit:?}"
         )
+    })
+}
+
+/// The problem if this is one of several nodes and may answer about nobody's orders.
+fn lapsed(peers: &Peers) -> Option<String> {
+    peers.map().has_lapsed().then(|| {
+        "the lease of this node in Postgres has ended: its users' orders are refused here"
+            .to_owned()
     })
 }
 

@@ -6,12 +6,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use std::time::Instant;
 
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use glommio::net::TcpStream;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use rustix::net::{RecvFlags, recv};
+use socket2::SockRef;
 
 /// Most bytes taken from the socket in one read: a request head or a small body.
 const READ_BYTES: usize = 8 * 1024;
@@ -103,6 +105,17 @@ impl HyperIo {
         // SAFETY: the descriptor stays open for as long as `self.stream`, which outlives the borrow.
         let socket = unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) };
         matches!(rustix::io::retry_on_intr(|| recv(socket, &mut byte, flags)), Ok((0, _)))
+    }
+
+    /// Breaks the connection once sent bytes have been unacknowledged for this long: the network
+    /// between the two hosts is cut.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn limit_unacknowledged(&self, limit: Duration) -> io::Result<()> {
+        // SAFETY: the descriptor stays open for as long as `self.stream`, which outlives the borrow.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) };
+        SockRef::from(&socket).set_tcp_user_timeout(Some(limit))
     }
 
     /// A second descriptor of the same socket, for an owner that outlives this one.

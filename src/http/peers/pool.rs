@@ -16,6 +16,9 @@ use crate::runtime::{HyperIo, Task, connect, spawn_local};
 
 /// Longest wait for a connection. A host that is gone does not answer at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the host of the other node may not acknowledge what was sent. A network that is cut drops
+/// it.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an idle connection is kept: shorter than the other node keeps it.
 const IDLE: Duration = Duration::from_secs(20);
 /// Most idle connections to one node: those of a busy moment of one shard.
@@ -150,10 +153,11 @@ impl Link {
     pub(in crate::http) async fn open(address: SocketAddr) -> Result<Self, Unanswered> {
         let not_sent = |error: &dyn std::error::Error| Unanswered::NotSent(error.to_string());
         let stream = connect(address, None, CONNECT_TIMEOUT).await;
-        let stream = stream.map_err(|error| not_sent(&error))?;
+        let stream = HyperIo::new(stream.map_err(|error| not_sent(&error))?);
+        stream.limit_unacknowledged(UNACKNOWLEDGED_TIMEOUT).map_err(|error| not_sent(&error))?;
         let mut builder = Builder::new();
         builder.max_buf_size(MAX_BUFFER_BYTES);
-        let connected = builder.handshake(HyperIo::new(stream)).await;
+        let connected = builder.handshake(stream).await;
         let (sender, connection) = connected.map_err(|error| not_sent(&error))?;
         let driving = spawn_local(async move {
             if let Err(error) = connection.await {

@@ -282,7 +282,7 @@ pub(crate) struct Placed {
 }
 
 /// The order that an answer acknowledges. One that Postgres had too late for the exchange has failed.
-fn id_of(answer: &api::Answer) -> String {
+pub(crate) fn id_of(answer: &api::Answer) -> String {
     let is_late = |order: &Value| {
         let reason = order["reason"].as_str().unwrap_or_default();
         reason == "not accepted in time" || reason.starts_with("too_late")

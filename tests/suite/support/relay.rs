@@ -24,6 +24,8 @@ struct Way {
 #[derive(Default)]
 struct Traffic {
     held: bool,
+    /// Nobody gets a connection.
+    is_closed: bool,
     /// Answers to requests with this beginning are lost, with their connections.
     lost: Option<String>,
     passages: Vec<Passage>,
@@ -71,6 +73,19 @@ impl Relay {
     /// Holds new connections until [`Self::release`].
     pub(crate) fn hold(&self) {
         self.way.lock().held = true;
+    }
+
+    /// Closes every connection, and new ones at once, or lets them through again.
+    pub(crate) fn set_closed(&self, is_closed: bool) {
+        self.way.lock().is_closed = is_closed;
+        if is_closed {
+            self.cut();
+        }
+    }
+
+    /// Whether anybody has connected.
+    pub(crate) fn is_used(&self) -> bool {
+        !self.way.lock().passages.is_empty()
     }
 
     /// Closes every open connection.
@@ -174,6 +189,9 @@ impl Way {
         std::thread::spawn(move || {
             let opened = Instant::now();
             way.wait_for("the way to be free", |traffic| (!traffic.held).then_some(()));
+            if way.lock().is_closed {
+                return;
+            }
             // Without a server the client's connection ends, as it would without the relay.
             let Ok(server) = TcpStream::connect(&way.to) else { return };
             let copy = |stream: &TcpStream| stream.try_clone().expect("a second handle");
