@@ -13,9 +13,11 @@ pub(super) struct AlignedBuffer {
 
 impl AlignedBuffer {
     pub(super) fn new(len: usize) -> Self {
+        assert!(len > 0 && len.is_multiple_of(BLOCK_BYTES), "O_DIRECT moves whole blocks");
         let memory = vec![0_u8; len + BLOCK_BYTES].into_boxed_slice();
         let address = memory.as_ptr().addr();
         let start = address.next_multiple_of(BLOCK_BYTES) - address;
+        assert!(start + len <= memory.len(), "the aligned part lies within the memory");
         Self { memory, start, len }
     }
 

@@ -10,7 +10,7 @@ use super::record::{RecordHeader, record_bytes};
 use super::segment::FIRST_BATCH_OFFSET;
 use super::shared::Shared;
 use super::writer::CommitHere;
-use super::{Lsn, MAX_BATCH_BYTES, MAX_PAYLOAD_BYTES, WalError};
+use super::{BLOCK_BYTES, Lsn, MAX_BATCH_BYTES, MAX_PAYLOAD_BYTES, MAX_RECORD_BYTES, WalError};
 
 /// A record to append. The log stores the small fields and returns them; it interprets none.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +63,9 @@ impl WalAppender {
         (to_writer, from_writer): (Sender<Batch>, Receiver<Batch>),
         file: Arc<dyn CommitHere>,
     ) -> Self {
-        Self {
+        let committed = shared.committed().get();
+        assert_eq!(start.next_lsn, committed + 1, "the next record follows the last durable one");
+        let appender = Self {
             forming: Batch::new(),
             to_writer,
             from_writer,
@@ -75,7 +77,22 @@ impl WalAppender {
             segment_room: start.segment_room,
             segment_bytes: start.segment_bytes,
             refused_bytes: None,
-        }
+        };
+        appender.check();
+        appender
+    }
+
+    /// Checks how the forming batch, the record numbers and the space relate.
+    fn check(&self) {
+        assert!(
+            self.forming.is_empty() || self.forming.last_lsn() + 1 == self.next_lsn,
+            "the forming batch ends with the record that was appended last"
+        );
+        assert!(self.has_room(0), "every appended record has its space in the log");
+        assert!(
+            self.segment_room.is_multiple_of(BLOCK_BYTES as u64),
+            "batches end on block boundaries, and so does the rest of a segment"
+        );
     }
 
     /// Adds a record to the forming batch. It is written only after [`flush`](Self::flush), and
@@ -118,6 +135,7 @@ impl WalAppender {
         };
         self.forming.push(header, record.payload);
         self.next_lsn += 1;
+        self.check();
         Ok(Lsn(lsn))
     }
 
@@ -126,10 +144,12 @@ impl WalAppender {
         if self.forming.is_empty() {
             return true;
         }
+        // The writer has not given the other batch back yet.
         let Ok(mut empty) = self.from_writer.try_recv() else { return false };
         empty.clear();
         let mut batch = std::mem::replace(&mut self.forming, empty);
         let batch_bytes = batch.padded_bytes() as u64;
+        assert_eq!(batch.last_lsn() + 1, self.next_lsn, "a batch has all records not handed over");
         batch.starts_segment = batch_bytes > self.segment_room;
         if batch.starts_segment {
             assert!(
@@ -141,8 +161,14 @@ impl WalAppender {
         }
         assert!(batch_bytes <= self.segment_room, "append checked that the batch fits a segment");
         self.segment_room -= batch_bytes;
-        // Never full: there are two batches. If the writer has ended, the log is poisoned.
-        self.to_writer.try_send(batch).is_ok()
+        match self.to_writer.try_send(batch) {
+            Ok(()) => true,
+            Err(refused) => {
+                assert!(refused.is_disconnected(), "of two batches the writer has at most one");
+                // The writer has ended: the log is poisoned.
+                false
+            }
+        }
     }
 
     /// Makes the forming batch durable on this thread, blocking on the disk, if the writer is idle:
@@ -158,9 +184,16 @@ impl WalAppender {
         if self.forming.is_empty() || !writer_is_idle || !fits || self.shared.is_poisoned() {
             return Ok(self.flush());
         }
+        assert!(!self.forming.starts_segment, "only a batch that was handed over starts a segment");
         self.file.commit_here(&mut self.forming)?;
         self.segment_room -= batch_bytes;
         self.forming.clear();
+        assert_eq!(
+            self.committed().0 + 1,
+            self.next_lsn,
+            "with an idle writer, everything appended is committed here"
+        );
+        self.check();
         Ok(true)
     }
 
@@ -232,6 +265,10 @@ impl WalAppender {
     }
 
     fn refuse(&mut self, record_bytes: usize) -> WalError {
+        assert!(
+            record_bytes <= MAX_RECORD_BYTES,
+            "a larger record never fits, so none waits for it"
+        );
         self.refused_bytes = Some(record_bytes);
         if self.shared.is_poisoned() {
             WalError::Poisoned

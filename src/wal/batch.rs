@@ -1,7 +1,7 @@
 //! A batch: the records of one group commit.
 
 use super::aligned::AlignedBuffer;
-use super::record::{self, RECORD_HEADER_BYTES, RecordHeader};
+use super::record::{self, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, RecordHeader};
 use super::{BLOCK_BYTES, MAX_BATCH_BYTES};
 
 /// The records of one group commit. Two batches alternate between appender and writer.
@@ -65,6 +65,10 @@ impl Batch {
             unreachable!("a record fits the batch that it is added to: {record_bytes} bytes");
         };
         assert_eq!(header.payload_bytes as usize, payload.len(), "the header states the length");
+        assert!(
+            self.used == 0 || header.lsn == self.last_lsn + 1,
+            "the records of a batch are numbered without a gap"
+        );
         let (payload_field, padding) = rest.split_at_mut(payload.len());
         if self.used == 0 {
             self.first_lsn = header.lsn;
@@ -75,10 +79,15 @@ impl Batch {
         padding.fill(0);
         self.used += record_bytes;
         self.last_lsn = header.lsn;
+        assert!(
+            self.used.is_multiple_of(RECORD_ALIGNMENT),
+            "records are padded to their alignment"
+        );
     }
 
     /// Chains and checksums all records and pads the batch with zeros. Returns the last checksum.
     pub(super) fn seal(&mut self, previous_checksum: u64, seed: u64) -> u64 {
+        assert!(!self.is_empty(), "a batch that is sealed has records");
         let padded_bytes = self.padded_bytes();
         let Some(bytes) = self.buffer.as_mut_slice().get_mut(..padded_bytes) else {
             unreachable!("a padded batch fits its buffer: {padded_bytes} bytes");
@@ -86,14 +95,22 @@ impl Batch {
         let (mut records, padding) = bytes.split_at_mut(self.used);
         padding.fill(0);
         let mut checksum = previous_checksum;
+        let mut next_lsn = self.first_lsn;
         while !records.is_empty() {
             let Some(header) = RecordHeader::decode(records) else {
                 unreachable!("a batch is a sequence of whole records");
             };
+            assert_eq!(header.lsn, next_lsn, "a batch has the records from its first to its last");
             let (record, rest) = records.split_at_mut(header.record_bytes());
             checksum = record::seal(record, checksum, seed);
             records = rest;
+            next_lsn += 1;
         }
+        assert_eq!(
+            next_lsn,
+            self.last_lsn + 1,
+            "a batch has the records from its first to its last"
+        );
         checksum
     }
 

@@ -116,6 +116,7 @@ impl<S: Storage> LogHandle<S> {
             return Err(WalError::CutFailed);
         }
         let taken = claims.taken.iter().map(|(_, taken)| taken.load(Ordering::Acquire));
+        // Without claims nothing says what may go.
         let Some(through) = taken.min() else { return Ok(0) };
         let mut removed = 0;
         while let Some(number) = self.0.shared.removable(through, self.0.keep_bytes) {
@@ -136,6 +137,7 @@ impl<S: Storage> LogHandle<S> {
     /// [`WalError::Io`]; the log is unaffected.
     pub fn note_stored(&self, through: Lsn) -> Result<(), WalError> {
         let mut claims = self.0.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing to note where the log no longer has that record, or never had any.
         let segment = self.0.shared.locate(through.0).ok();
         if segment.is_some() && segment != claims.noted_segment {
             let storage = &*self.0.storage;

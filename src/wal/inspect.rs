@@ -29,12 +29,17 @@ pub fn inspect(
     loop {
         let mut visited = None;
         let outcome = recover_from(Arc::clone(&storage), after, &mut |record| {
+            assert!(
+                Some(record.lsn) > visited.or(after),
+                "records are visited once, in their order"
+            );
             visit(record)?;
             visited = Some(record.lsn);
             Ok(())
         });
         after = visited.or(after);
         attempts += 1;
+        assert!(attempts <= MAX_ATTEMPTS, "the last attempt ends the inspection");
         match outcome {
             Ok(_) => return Ok(()),
             Err(WalError::Damaged { .. }) if attempts < MAX_ATTEMPTS => {}

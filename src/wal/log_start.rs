@@ -45,6 +45,7 @@ pub fn log_start(options: &WalOptions) -> Result<LogStart, WalError> {
     }
     Ok(LogStart {
         log_id: beginnings.iter().find_map(|beginning| beginning.log_id),
+        // Without a record the log is still in its first segment.
         first_lsn: Lsn(first_record.unwrap_or(1)),
     })
 }

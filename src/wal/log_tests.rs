@@ -255,8 +255,7 @@ fn verify_refuses_a_log_that_ends_before_what_the_store_has() {
     assert_eq!(verification.verdict.as_ref().unwrap_err().to_string(), refused);
     assert!(verification.to_string().ends_with(&refused), "{verification}");
     let log_id = log_start(&options).unwrap().log_id.unwrap();
-    taken::write(&storage::Directory::open_unlocked(directory.path()).unwrap(), log_id, ahead)
-        .unwrap();
+    taken::write(&storage::Directory::lock(directory.path()).unwrap(), log_id, ahead).unwrap();
     assert!(matches!(found(None).verdict, Err(WalError::LostTail { known, .. }) if known == ahead));
 }
 

@@ -46,6 +46,10 @@ pub fn open<S: Storage>(
     let mut ahead = keep_ahead(&*storage, &tail.later, segment.number, reserve)?;
     let newest = segment.number + ahead.len() as u64;
     let next = ahead.pop_front();
+    assert!(
+        ahead.len() <= reserve.segments,
+        "beside the next segment, no more than the reserve is kept"
+    );
     // A kill may have come between a rename and its sync.
     storage.sync().map_err(|error| WalError::io("sync", storage.path(), error))?;
 
@@ -56,8 +60,11 @@ pub fn open<S: Storage>(
         spans.retain(|span| span.number < number);
         spans.push(SegmentSpan { number, first_lsn: None, segment_bytes });
     }
+    let continued = spans.last().map(|span| span.number);
+    assert_eq!(continued, Some(segment.number), "the last known segment is the one to continue");
     let offset = segment.next_offset();
     assert!(offset <= segment.segment_bytes, "the records of a segment end within it");
+    assert!(epoch >= 1, "epochs start at 1");
     assert!(next_lsn >= Lsn(1), "record numbers start at 1");
     let committed = next_lsn.0 - 1;
     let shared = Arc::new(Shared::recovered(committed, spans, offset));
@@ -145,17 +152,22 @@ fn open_tail<S: Storage>(storage: &S, segment: TailSegment) -> Result<S::File, W
 
 /// Overwrites torn bytes with zeros. After a crash in here fewer remain, still torn.
 fn cut<F: StorageFile>(file: &F, kept_end: u64, torn_end: u64) -> io::Result<()> {
-    if torn_end <= kept_end {
+    assert!(kept_end <= torn_end, "what is torn follows what is kept");
+    if torn_end == kept_end {
         return Ok(());
     }
     let mut block = AlignedBuffer::new(BLOCK_BYTES);
     let mut offset = block_floor(kept_end);
     if offset < kept_end {
         // The block keeps its bytes up to the cut, so they survive a crash during this write.
-        file.read_at(offset, block.as_mut_slice())?;
-        if let Some(torn) = block.as_mut_slice().get_mut(to_usize(kept_end - offset)..) {
-            torn.fill(0);
+        if file.read_at(offset, block.as_mut_slice())? < BLOCK_BYTES {
+            // Zeros in place of the missing bytes would overwrite records.
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        let Some(torn) = block.as_mut_slice().get_mut(to_usize(kept_end - offset)..) else {
+            unreachable!("the kept bytes end within their last block");
+        };
+        torn.fill(0);
         file.write_at(offset, block.as_slice())?;
         block.as_mut_slice().fill(0);
         offset += BLOCK_BYTES as u64;
@@ -164,6 +176,7 @@ fn cut<F: StorageFile>(file: &F, kept_end: u64, torn_end: u64) -> io::Result<()>
         file.write_at(offset, block.as_slice())?;
         offset += BLOCK_BYTES as u64;
     }
+    assert_eq!(offset, block_ceiling(torn_end), "all torn bytes are overwritten, and no others");
     Ok(())
 }
 
@@ -184,6 +197,11 @@ fn make_first<S: Storage>(
         _ => WalError::io("prepare", &path, error),
     })?;
     let segment_bytes = file.len().map_err(|error| WalError::io("read", &path, error))?;
+    if segment_bytes != reserve.segment_bytes {
+        let error =
+            io::Error::other(format!("the file has {segment_bytes} bytes after it was filled"));
+        return Err(WalError::io("prepare", &path, error));
+    }
     let end = FIRST_BATCH_OFFSET;
     Ok((file, TailSegment { number: 1, segment_bytes, kept_end: end, torn_end: end }))
 }
@@ -200,6 +218,10 @@ fn keep_ahead<S: Storage>(
         let is_fit = segment.is_clean && segment.segment_bytes == reserve.segment_bytes;
         is_fit && segment.number == *number
     };
+    assert!(
+        later.first().is_none_or(|first| first.number == current + 1),
+        "the segments ahead follow the last one with records"
+    );
     let kept = later.iter().zip(current + 1..).take(1 + reserve.segments).take_while(fits).count();
     let (kept, others) = later.split_at(kept);
     // From the newest on, each durably: a gap in the numbers would mean damage.

@@ -71,8 +71,10 @@ impl<S: Storage> Preparer<S> {
         let mut wait = Duration::ZERO;
         loop {
             match self.requests.recv_timeout(wait) {
-                // The writer requests one segment at a time.
-                Ok(number) => self.wanted = Some(number),
+                Ok(number) => {
+                    assert!(self.wanted.is_none(), "the writer requests one segment at a time");
+                    self.wanted = Some(number);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -98,8 +100,11 @@ impl<S: Storage> Preparer<S> {
         if self.has_ended {
             return Attempt::Ended;
         }
+        self.check();
         let free = self.storage.free_room();
+        // Without the free space, whatever fails is explained without it.
         let made = self.make_missing(free.as_ref().ok().copied());
+        self.check();
         let was_short = self.shared.is_out_of_space();
         let trouble = match (made, &free) {
             (Err(Obstacle::End), _) => {
@@ -128,12 +133,25 @@ impl<S: Storage> Preparer<S> {
         }
         let attempt = if self.is_whole() { Attempt::Done } else { Attempt::Waits };
         self.shared.set_room(Room {
+            // What cannot be read counts as none.
             free_bytes: free.map_or(0, |free| free.bytes),
             reserve_bytes: self.ahead.len() as u64 * self.reserve.segment_bytes,
             least_free_bytes: self.reserve.least_free_bytes,
             trouble,
         });
         attempt
+    }
+
+    /// Checks how the segments ahead relate.
+    fn check(&self) {
+        assert!(
+            self.ahead.len() <= self.reserve.segments,
+            "no more segments are kept ahead than the reserve has"
+        );
+        assert!(
+            self.wanted.is_none_or(|number| number + self.ahead.len() as u64 == self.newest + 1),
+            "the segment that the writer wants comes before those of the reserve"
+        );
     }
 
     /// Reports a log whose directory is no longer under its path.
@@ -178,11 +196,16 @@ impl<S: Storage> Preparer<S> {
             self.shared.set_reserve_segments(self.ahead.len());
             free.bytes -= self.reserve.segment_bytes;
         }
+        assert!(self.is_whole(), "what is missing is made, or something prevents it");
         Ok(())
     }
 
     fn hand_over(&mut self, number: u64, file: S::File) -> Result<(), Obstacle> {
-        self.wanted = None;
+        assert_eq!(
+            self.wanted.take(),
+            Some(number),
+            "only a segment that is wanted is handed over"
+        );
         self.newest = self.newest.max(number);
         // Send the file before publishing its number: whoever reads the number finds the file.
         self.prepared.send(Ok(file)).map_err(|_gone| Obstacle::End)?;

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::log::Log;
-use super::record::RecordHeader;
+use super::record::{RECORD_ALIGNMENT, RecordHeader};
 use super::record_view::view;
 use super::scan::Window;
 use super::segment::{self, FIRST_BATCH_OFFSET};
@@ -77,18 +77,19 @@ impl<S: Storage> LogReader<S> {
         let path = self.log.storage.path();
         let found = open.window.record(at, self.log.log_id.0);
         match found.map_err(|error| WalError::io("read", path.join(&open.name), error))? {
-            Some((header, payload)) => {
+            Some((header, payload)) if header.lsn == self.next_lsn => {
                 open.at = at + header.record_bytes() as u64;
                 self.next_lsn = header.lsn + 1;
                 Ok(Some(view(&header, payload)))
             }
             // Seeking has just read it: `Ok(None)` would say that it is not committed yet.
-            None => Err(damaged(&self.log, &open.name, at, self.next_lsn)),
+            Some(_) | None => Err(damaged(&self.log, &open.name, at, self.next_lsn)),
         }
     }
 
     /// Advances to the next record, across segments and past earlier records. Returns its offset.
     fn seek(&mut self) -> Result<u64, WalError> {
+        assert!(self.next_lsn <= self.committed, "only committed records are read");
         loop {
             let mut open = match self.open.take() {
                 Some(open) => open,
@@ -162,6 +163,11 @@ fn damaged<S: Storage>(log: &Log<S>, name: &str, offset: u64, lsn: u64) -> WalEr
 }
 
 fn look<S: Storage>(open: &mut OpenSegment<S>, seed: u64) -> io::Result<Found> {
+    assert!(open.at >= FIRST_BATCH_OFFSET, "records follow the segment's header");
+    assert!(
+        open.at.is_multiple_of(RECORD_ALIGNMENT as u64),
+        "records start on multiples of their alignment"
+    );
     if let Some((header, _)) = open.window.record(open.at, seed)? {
         return Ok(Found::Record(header));
     }

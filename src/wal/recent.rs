@@ -30,11 +30,13 @@ impl Recent {
             (tail.segment, tail.start) = (segment, offset);
         }
         tail.bytes.extend(batch);
+        // Zero while the segment is new.
         let surplus = tail.bytes.len().saturating_sub(RECENT_BYTES);
         tail.bytes.drain(..surplus);
         tail.start += surplus as u64;
         let end = offset + batch.len() as u64;
-        debug_assert_eq!(tail.end(), end, "the newest bytes are those of the batch");
+        assert_eq!(tail.end(), end, "the newest bytes are those of the batch");
+        assert!(tail.bytes.len() <= RECENT_BYTES, "no more is kept than followers may need");
     }
 
     /// Copies bytes of a segment from an offset on. Returns false unless all of them are here.
@@ -46,13 +48,18 @@ impl Recent {
         }
         let from = super::to_usize(offset - tail.start);
         let (older, newer) = tail.bytes.as_slices();
-        // The ring is in two halves; the range may lie in either, or span both.
+        // The ring is in two halves; the range may lie in either, or span both. What it has none of
+        // is empty.
         let from_older = older.get(from..).unwrap_or_default();
         let from_newer = newer.get(from.saturating_sub(older.len())..).unwrap_or_default();
         let count = from_older.len().min(into.len());
         let (first, rest) = into.split_at_mut(count);
-        first.copy_from_slice(from_older.get(..count).unwrap_or_default());
-        rest.copy_from_slice(from_newer.get(..rest.len()).unwrap_or_default());
+        let halves = (from_older.get(..first.len()), from_newer.get(..rest.len()));
+        let (Some(from_older), Some(from_newer)) = halves else {
+            unreachable!("the kept bytes reach up to the end of the tail");
+        };
+        first.copy_from_slice(from_older);
+        rest.copy_from_slice(from_newer);
         true
     }
 

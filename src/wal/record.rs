@@ -26,6 +26,8 @@ pub(super) const RECORD_HEADER_BYTES: usize = 48;
 /// Records, and so payloads, start on multiples of this, as zero-copy readers require.
 pub(super) const RECORD_ALIGNMENT: usize = 16;
 const MAGIC: [u8; 4] = *b"LBr1";
+/// Highest number of a record. No log comes near it, so the numbers after a record's do not overflow.
+const MAX_LSN: u64 = u64::MAX / 2;
 
 const _: () = assert!(RECORD_HEADER_BYTES.is_multiple_of(RECORD_ALIGNMENT));
 const _: () = assert!(MAX_RECORD_BYTES.is_multiple_of(RECORD_ALIGNMENT));
@@ -51,6 +53,11 @@ pub(super) const fn record_bytes(payload_bytes: usize) -> usize {
 
 impl RecordHeader {
     pub(super) fn encode(&self) -> [u8; RECORD_HEADER_BYTES] {
+        assert!(self.payload_bytes as usize <= MAX_PAYLOAD_BYTES, "the appender refuses more");
+        assert!(
+            (1..=self.lsn).contains(&self.batch_first_lsn) && self.lsn <= MAX_LSN,
+            "a record belongs to the batch of an earlier record, or begins one"
+        );
         let mut bytes = [0; RECORD_HEADER_BYTES];
         bytes[0..8].copy_from_slice(&self.checksum.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.previous_checksum.to_le_bytes());
@@ -82,7 +89,8 @@ impl RecordHeader {
         };
         let is_plausible = header.payload_bytes as usize <= MAX_PAYLOAD_BYTES
             && header.batch_first_lsn >= 1
-            && header.batch_first_lsn <= header.lsn;
+            && header.batch_first_lsn <= header.lsn
+            && header.lsn <= MAX_LSN;
         is_plausible.then_some(header)
     }
 
@@ -94,6 +102,8 @@ impl RecordHeader {
 
 /// Chains a record to its predecessor. Returns its checksum.
 pub(super) fn seal(record: &mut [u8], previous_checksum: u64, seed: u64) -> u64 {
+    assert!(record.len() >= RECORD_HEADER_BYTES, "a record has a whole header");
+    assert!(record.len().is_multiple_of(RECORD_ALIGNMENT), "a record is sealed with its padding");
     let Some((checksum_field, rest)) = record.split_first_chunk_mut::<8>() else {
         unreachable!("a record has a whole header");
     };

@@ -101,6 +101,7 @@ pub(crate) fn recover_from<S: Storage>(
 ) -> Result<Recovery<S>, WalError> {
     let spans = segment_spans(&*storage)?;
     check_no_gap(&*storage, &spans)?;
+    // Saturating, here and below: another store may name any record.
     if let (Some(after), Some(first)) = (after, spans.first().and_then(|span| span.first_lsn))
         && first > after.0.saturating_add(1)
     {
@@ -108,11 +109,12 @@ pub(crate) fn recover_from<S: Storage>(
     }
     // Start at the record itself, not after it: the next record must follow it in the chain.
     let holds = |span: &SegmentSpan| span.first_lsn.is_some_and(|first| Some(Lsn(first)) <= after);
-    let start = spans.iter().rposition(holds).unwrap_or_default();
+    // Where no segment is known to begin before the position, all are read.
+    let start = spans.iter().rposition(holds).unwrap_or(0);
     let (_, to_read) = spans.split_at(start);
     let mut reader = Reader {
         storage: &*storage,
-        after: after.unwrap_or_default().0,
+        after: after.unwrap_or(Lsn(0)).0,
         chain: Chain::start(to_read.first().map_or(1, |span| span.number)),
         log_id: None,
         window: None,
@@ -126,8 +128,11 @@ pub(crate) fn recover_from<S: Storage>(
     for span in to_read {
         reader.read_segment(span.number, visit)?;
     }
-    let Reader { chain, first_lsn, visited, torn_bytes, mut tail, log_id, .. } = reader;
-    if let (Some(oldest), None) = (to_read.first(), chain.next_lsn) {
+    let Reader { chain, first_lsn, read, visited, torn_bytes, mut tail, log_id, .. } = reader;
+    let Some(next_lsn) = chain.next_lsn else {
+        let Some(oldest) = to_read.first() else {
+            unreachable!("a log without segments begins with record 1");
+        };
         // Starting at 1 again would reuse record numbers.
         return Err(WalError::Damaged {
             file: storage.path().join(segment::name(oldest.number)),
@@ -135,19 +140,23 @@ pub(crate) fn recover_from<S: Storage>(
             lsn: Lsn(0),
             reason: "it has no record, and the segments before it are missing".to_owned(),
         });
-    }
+    };
+    assert_eq!(tail.segment.is_some(), !to_read.is_empty(), "a log continues in a segment it has");
     tail.chain = chain.checksum;
     // Without segments: `open` draws the id.
     tail.log_id = log_id.unwrap_or_default();
-    let next_lsn = Lsn(chain.next_lsn.unwrap_or(1));
+    let next_lsn = Lsn(next_lsn);
     let first_read = first_lsn.map_or(next_lsn, Lsn);
+    assert_eq!(first_read.0 + read, next_lsn.0, "the records read are numbered without a gap");
     if let Some(after) = after {
         check_reaches(&*storage, after, first_read, next_lsn)?;
+        assert_eq!(visited, next_lsn.0 - after.0 - 1, "every record after the position is visited");
     }
     let oldest = spans.iter().find_map(|span| span.first_lsn);
     Ok(Recovery {
         first_lsn: oldest.map_or(next_lsn, Lsn).min(first_read),
         next_lsn,
+        // Saturating: after four billion starts they are no longer told apart.
         epoch: chain.epoch.saturating_add(1),
         records: visited,
         torn_bytes,
@@ -178,7 +187,8 @@ pub(super) fn check_end<S: Storage>(storage: &S, known: Lsn, next: Lsn) -> Resul
     if next > known {
         return Ok(());
     }
-    let (directory, last) = (storage.path().to_path_buf(), Lsn(next.0.saturating_sub(1)));
+    assert!(next >= Lsn(1), "records are numbered from 1 on");
+    let (directory, last) = (storage.path().to_path_buf(), Lsn(next.0 - 1));
     Err(WalError::LostTail { directory, last, known })
 }
 
@@ -273,7 +283,7 @@ impl<S: Storage> Reader<'_, S> {
                 return Err(WalError::Damaged {
                     file: path,
                     offset: at,
-                    lsn: Lsn(self.chain.next_lsn.unwrap_or_default()),
+                    lsn: self.next_lsn(),
                     reason: format!("record {lsn} does not follow the previous record"),
                 });
             }
@@ -298,12 +308,13 @@ impl<S: Storage> Reader<'_, S> {
         path: &std::path::Path,
     ) -> Result<SegmentHeader, WalError> {
         let file_bytes = window.file_bytes();
+        let next_lsn = self.next_lsn();
         let block =
             window.bytes(0, BLOCK_BYTES).map_err(|error| WalError::io("read", path, error))?;
         let damaged = |reason: String| WalError::Damaged {
             file: path.to_path_buf(),
             offset: 0,
-            lsn: Lsn(self.chain.next_lsn.unwrap_or_default()),
+            lsn: next_lsn,
             reason,
         };
         let Some(header) = SegmentHeader::decode(block) else {
@@ -332,7 +343,19 @@ impl<S: Storage> Reader<'_, S> {
         Ok(header)
     }
 
+    /// The next record; 0 while its number is not known.
+    fn next_lsn(&self) -> Lsn {
+        Lsn(self.chain.next_lsn.unwrap_or(0))
+    }
+
     fn set_tail(&mut self, header: SegmentHeader, kept_end: u64, torn_end: u64) {
+        let before = self.tail.segment.map(|segment| segment.number);
+        assert!(before < Some(header.number), "segments are read in their order");
+        assert!(
+            FIRST_BATCH_OFFSET <= kept_end && kept_end <= torn_end,
+            "records follow the header, and torn bytes follow the records"
+        );
+        assert!(torn_end <= header.segment_bytes, "a segment's bytes end within it");
         self.tail.later.clear();
         self.tail.segment = Some(TailSegment {
             number: header.number,
@@ -344,6 +367,12 @@ impl<S: Storage> Reader<'_, S> {
 
     fn add_later(&mut self, header: SegmentHeader, is_clean: bool) {
         let SegmentHeader { number, segment_bytes, .. } = header;
+        let tail = self.tail.segment.map(|segment| segment.number);
+        assert_eq!(
+            tail.map(|tail| tail + self.tail.later.len() as u64 + 1),
+            Some(number),
+            "the segments without records follow the tail"
+        );
         self.tail.later.push(LaterSegment { number, segment_bytes, is_clean });
     }
 
@@ -354,11 +383,14 @@ impl<S: Storage> Reader<'_, S> {
         proof_file: &std::path::Path,
         (proof_at, proof): (u64, RecordHeader),
     ) -> WalError {
-        let proof_name = proof_file.file_name().unwrap_or_default().display();
+        let Some(proof_name) = proof_file.file_name() else {
+            unreachable!("the path of a segment ends with its name");
+        };
+        let proof_name = proof_name.display();
         WalError::Damaged {
             file,
             offset: bad.at,
-            lsn: Lsn(self.chain.next_lsn.unwrap_or_default()),
+            lsn: self.next_lsn(),
             reason: format!(
                 "it cannot be read, but record {} of a later batch can, in {proof_name} at byte \
                  {proof_at}",

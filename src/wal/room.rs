@@ -39,6 +39,7 @@ pub(super) struct Reserve {
 
 impl Reserve {
     pub(super) fn of(options: &WalOptions) -> Self {
+        assert!(options.segment_bytes > 0, "the options were checked");
         let segments = options.reserve_bytes.div_ceil(options.segment_bytes);
         Self {
             segments: super::to_usize(segments),
@@ -50,6 +51,7 @@ impl Reserve {
     /// Room, besides the current segment, from which new orders are accepted: the next segment, the
     /// reserve, and what is left free.
     pub(super) fn bytes_to_accept_orders(&self) -> u64 {
+        // Saturating, here and below: no disk has that much, whatever the options ask for.
         let made = (self.segments as u64 + 1).saturating_mul(self.segment_bytes);
         made.saturating_add(self.least_free_bytes)
     }

@@ -64,7 +64,9 @@ impl<F: StorageFile> Window<F> {
     /// The bytes from an offset on: `len` of them, or fewer at the end of the file. Their alignment
     /// in memory is that in the file, up to a block.
     pub(super) fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
-        let len = len.min(to_usize(self.file_bytes.saturating_sub(offset)));
+        // Nothing where the file has become shorter than it was.
+        let Some(left) = self.file_bytes.checked_sub(offset) else { return Ok(&[]) };
+        let len = len.min(to_usize(left));
         let end = offset + len as u64;
         if offset < self.start || end > self.start + self.filled as u64 {
             self.start = block_floor(offset);
@@ -79,8 +81,12 @@ impl<F: StorageFile> Window<F> {
             self.filled =
                 if is_recent { into.len() } else { self.file.read_at(self.start, into)? };
         }
+        assert!(self.start <= offset, "a window begins before what is read from it");
         let from = to_usize(offset - self.start);
-        let filled = self.buffer.as_slice().get(..self.filled).unwrap_or_default();
+        let Some(filled) = self.buffer.as_slice().get(..self.filled) else {
+            unreachable!("a read fills at most the buffer");
+        };
+        // The disk may read less than the file's length promises.
         let rest = filled.get(from..).unwrap_or_default();
         Ok(rest.get(..len).unwrap_or(rest))
     }
@@ -96,6 +102,7 @@ impl<F: StorageFile> Window<F> {
 
     /// Whether all bytes in `from..to` are zero.
     pub(super) fn is_zero(&mut self, from: u64, to: u64) -> io::Result<bool> {
+        assert!(from <= to, "a range ends after it begins");
         let mut offset = from;
         while offset < to {
             let len = to_usize((to - offset).min(BLOCK_BYTES as u64));
@@ -143,7 +150,12 @@ impl Chain {
     }
 
     fn advance(&mut self, header: &RecordHeader) {
-        self.next_lsn = Some(header.lsn.saturating_add(1));
+        assert!(self.next_lsn.is_none_or(|lsn| lsn == header.lsn), "no record is passed over");
+        assert!(
+            self.batch_first_lsn <= header.batch_first_lsn && self.epoch <= header.epoch,
+            "neither batches nor epochs go back"
+        );
+        self.next_lsn = Some(header.lsn + 1);
         self.checksum = header.checksum;
         self.epoch = header.epoch;
         self.batch_first_lsn = header.batch_first_lsn;
@@ -200,9 +212,15 @@ pub(super) fn scan_records<F: StorageFile>(
     seed: u64,
     mut visit: impl FnMut(&RecordHeader, &[u8]) -> Result<(), VisitError>,
 ) -> Result<End, ScanError> {
+    assert!(window.file_bytes() >= FIRST_BATCH_OFFSET, "the segment's header was read");
+    assert!(
+        window.file_bytes().is_multiple_of(BLOCK_BYTES as u64),
+        "the segment's header states whole blocks"
+    );
     let mut at = FIRST_BATCH_OFFSET;
     let mut place = BatchBoundary::StartsBatch;
     loop {
+        assert!(at <= window.file_bytes(), "a record ends within its file");
         if let Some((header, payload)) = window.record(at, seed)? {
             if chain.is_followed_by(&header, place) {
                 visit(&header, payload)
@@ -239,7 +257,8 @@ fn bad_bytes(at: u64, chain: &Chain) -> BadBytes {
     // proves nothing. Within a block they are the rest of the last batch, and a batch starts with
     // that number only if the last one was complete and synced.
     let own_batch = u64::from(at.is_multiple_of(BLOCK_BYTES as u64));
-    let later_batch_from = chain.next_lsn.map(|lsn| lsn.saturating_add(own_batch));
+    let later_batch_from = chain.next_lsn.map(|lsn| lsn + own_batch);
+    assert!(at.is_multiple_of(RECORD_ALIGNMENT as u64), "records are padded to their alignment");
     BadBytes { at, later_batch_from }
 }
 
@@ -258,6 +277,7 @@ pub(super) fn scan_remains<F: StorageFile>(
     bad: BadBytes,
     seed: u64,
 ) -> io::Result<Remains> {
+    assert!(bad.at <= window.file_bytes(), "bad bytes lie within their file");
     let mut remains = Remains { proof: None, end: bad.at };
     let mut at = bad.at;
     while at < window.file_bytes() {
@@ -283,5 +303,9 @@ pub(super) fn scan_remains<F: StorageFile>(
             at += RECORD_ALIGNMENT as u64;
         }
     }
+    assert!(
+        (bad.at..=window.file_bytes()).contains(&remains.end),
+        "what remains begins with the bad bytes and ends within the file"
+    );
     Ok(remains)
 }

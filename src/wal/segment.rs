@@ -123,6 +123,8 @@ pub(super) struct SegmentMaker {
 
 impl SegmentMaker {
     pub(super) fn new(log_id: u64, segment_bytes: u64) -> Self {
+        assert!(segment_bytes > FIRST_BATCH_OFFSET, "a segment has room for batches");
+        assert!(segment_bytes.is_multiple_of(BLOCK_BYTES as u64), "a segment is whole blocks");
         Self { log_id, segment_bytes, buffer: AlignedBuffer::new(FILL_BYTES) }
     }
 
@@ -187,6 +189,11 @@ impl SegmentMaker {
     }
 
     fn write_header(&mut self, number: u64) {
+        assert!(number >= 1, "segments are numbered from 1 on");
+        debug_assert!(
+            self.buffer.as_slice().iter().all(|&byte| byte == 0),
+            "the buffer is all zeros between calls"
+        );
         let header = SegmentHeader {
             log_format: LOG_FORMAT,
             number,
@@ -205,10 +212,12 @@ impl SegmentMaker {
 
     /// Writes the buffer, then zeros.
     fn write_from<F: StorageFile>(&mut self, file: &F, from: u64) -> io::Result<()> {
+        assert!(from <= FIRST_BATCH_OFFSET, "a segment is filled from its header on, or after it");
         let mut offset = from;
         while offset < self.segment_bytes {
             let left = super::to_usize(self.segment_bytes - offset);
             let bytes = self.buffer.as_slice();
+            // The last write is a shorter one.
             let bytes = bytes.get(..left).unwrap_or(bytes);
             let written = bytes.len() as u64;
             file.write_at(offset, bytes)?;
@@ -217,6 +226,7 @@ impl SegmentMaker {
             }
             offset += written;
         }
+        assert_eq!(offset, self.segment_bytes, "a segment is filled up to its end");
         file.sync()
     }
 }

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::BLOCK_BYTES;
 use super::recent::Recent;
 use super::room::Room;
+use super::segment::FIRST_BATCH_OFFSET;
 use crate::sync::{Wakeup, Watermark};
 
 /// No task waits on the commit watermark: the appender's task also waits for other events, so it
@@ -66,6 +68,8 @@ impl Shared {
     /// The state of a log recovered up to `committed`, whose records end at `end` in the last
     /// segment.
     pub(super) fn recovered(committed: u64, segments: Vec<SegmentSpan>, end: u64) -> Self {
+        let progress = Progress { segments: segments.into(), end };
+        progress.check();
         Self {
             committed: Watermark::new(committed, MAX_TASKS),
             ready_segment: AtomicU64::new(0),
@@ -73,7 +77,7 @@ impl Shared {
             out_of_space: AtomicBool::new(false),
             room: Mutex::default(),
             appender: Wakeup::new(),
-            progress: Mutex::new(Progress { segments: segments.into(), end }),
+            progress: Mutex::new(progress),
             recent: Recent::default(),
         }
     }
@@ -84,21 +88,28 @@ impl Shared {
     }
 
     pub(super) fn commit(&self, batch: CommittedBatch) {
-        let mut progress = self.progress();
+        assert!(batch.first_lsn <= batch.last_lsn, "a batch has a record");
+        let mut guard = self.progress();
+        let progress = &mut *guard;
+        let Some(last) = progress.segments.back_mut() else {
+            unreachable!("the segment that is being written is never removed");
+        };
         // A new segment is added only with its first durable record: until then, the previous one
         // holds the last durable record and must not be removed.
-        match progress.segments.back_mut() {
-            Some(span) if span.number == batch.segment => {
-                span.first_lsn.get_or_insert(batch.first_lsn);
-            }
-            Some(_) | None => progress.segments.push_back(SegmentSpan {
+        if last.number == batch.segment {
+            assert!(batch.end > progress.end, "a batch follows the one before it");
+            last.first_lsn.get_or_insert(batch.first_lsn);
+        } else {
+            assert_eq!(batch.segment, last.number + 1, "segments are written in their order");
+            progress.segments.push_back(SegmentSpan {
                 number: batch.segment,
                 first_lsn: Some(batch.first_lsn),
                 segment_bytes: batch.segment_bytes,
-            }),
+            });
         }
         progress.end = batch.end;
-        drop(progress);
+        progress.check();
+        drop(guard);
         // After the location, so that whoever sees a record as durable can locate it.
         self.committed.advance(batch.last_lsn);
     }
@@ -108,6 +119,7 @@ impl Shared {
         let progress = self.progress();
         let holds = |span: &&SegmentSpan| span.first_lsn.is_some_and(|first| first <= lsn);
         let found = progress.segments.iter().rev().find(holds).map(|span| span.number);
+        // Without a located record in the log it begins after this one at the earliest.
         found.ok_or(progress.first_lsn().unwrap_or(lsn))
     }
 
@@ -128,7 +140,9 @@ impl Shared {
     /// least `keep_bytes`.
     pub(super) fn removable(&self, through: u64, keep_bytes: u64) -> Option<u64> {
         let progress = self.progress();
-        let oldest = progress.segments.front()?;
+        let Some(oldest) = progress.segments.front() else {
+            unreachable!("the segment that is being written is never removed");
+        };
         let mut later = progress.segments.iter().skip(1);
         let kept_bytes: u64 = later.clone().map(|span| span.segment_bytes).sum();
         // A later segment that begins with the next record proves where this one ends.
@@ -139,7 +153,10 @@ impl Shared {
 
     /// Forgets a removed segment.
     pub(super) fn removed(&self, segment: u64) {
-        self.progress().segments.retain(|span| span.number != segment);
+        let mut progress = self.progress();
+        let oldest = progress.segments.pop_front().map(|span| span.number);
+        assert_eq!(oldest, Some(segment), "segments are removed from the oldest on");
+        progress.check();
     }
 
     /// Number and total bytes of the segments.
@@ -164,7 +181,8 @@ impl Shared {
     }
 
     pub(super) fn set_ready_segment(&self, number: u64, reserve_segments: usize) {
-        self.ready_segment.store(number, Ordering::Release);
+        let before = self.ready_segment.swap(number, Ordering::AcqRel);
+        assert!(before < number, "segments become ready in their order");
         self.set_reserve_segments(reserve_segments);
         self.appender.wake();
     }
@@ -196,6 +214,23 @@ impl Shared {
 }
 
 impl Progress {
+    /// Checks what it says of the segments, whose first records are what the disk said.
+    fn check(&self) {
+        let Some(last) = self.segments.back() else {
+            unreachable!("the segment that is being written is never removed");
+        };
+        assert!(
+            (FIRST_BATCH_OFFSET..=last.segment_bytes).contains(&self.end),
+            "the committed batches end within their segment"
+        );
+        assert!(self.end.is_multiple_of(BLOCK_BYTES as u64), "batches end on block boundaries");
+        let numbers = || self.segments.iter().map(|span| span.number);
+        debug_assert!(
+            numbers().zip(numbers().skip(1)).all(|(number, next)| number + 1 == next),
+            "no segment is missing between others"
+        );
+    }
+
     fn first_lsn(&self) -> Option<u64> {
         self.segments.iter().find_map(|span| span.first_lsn)
     }

@@ -112,6 +112,11 @@ impl Directory {
         Ok(Self { path: path.to_path_buf(), handle, direct: AtomicBool::new(true), lock: None })
     }
 
+    /// Checks a change to the directory, which is not for those who only read beside its owner.
+    fn check_owned(&self) {
+        assert!(self.lock.is_some(), "only who holds the lock changes the log");
+    }
+
     fn open_with(&self, name: &str, options: &mut OpenOptions) -> io::Result<DirectoryFile> {
         let path = self.path.join(name);
         options.read(true);
@@ -182,6 +187,7 @@ impl Storage for Directory {
     }
 
     fn create(&self, name: &str) -> io::Result<DirectoryFile> {
+        self.check_owned();
         self.open_with(name, OpenOptions::new().write(true).create(true).truncate(true))
     }
 
@@ -191,10 +197,12 @@ impl Storage for Directory {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_owned();
         fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.check_owned();
         fs::remove_file(self.path.join(name))
     }
 
@@ -205,6 +213,7 @@ impl Storage for Directory {
     fn free_room(&self) -> io::Result<FreeRoom> {
         let disk = rustix::fs::fstatvfs(&self.handle)?;
         Ok(FreeRoom {
+            // Saturating: the figures are the file system's own.
             bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
             // File systems that create inodes on demand report a total of zero.
             is_out_of_files: disk.f_files > 0 && disk.f_favail == 0,
@@ -218,9 +227,19 @@ impl Storage for Directory {
         match (here, there) {
             (Ok(here), Ok(there)) => here != there,
             (_, Err(error)) => error.kind() == io::ErrorKind::NotFound,
+            // The path leads to a directory, which may be this one.
             (Err(_), Ok(_)) => false,
         }
     }
+}
+
+/// Checks what `O_DIRECT` requires of a read or write.
+fn check_blocks(offset: u64, bytes: usize) {
+    assert!(
+        offset.is_multiple_of(BLOCK_BYTES as u64),
+        "files are read and written from a block on"
+    );
+    assert!(bytes.is_multiple_of(BLOCK_BYTES), "files are read and written in whole blocks");
 }
 
 /// A file of a real directory.
@@ -233,6 +252,7 @@ impl StorageFile for DirectoryFile {
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        check_blocks(offset, into.len());
         let mut filled = 0;
         while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match self.0.read_at(rest, offset + filled as u64) {
@@ -246,6 +266,7 @@ impl StorageFile for DirectoryFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        check_blocks(offset, bytes.len());
         self.0.write_all_at(bytes, offset)
     }
 
@@ -262,6 +283,7 @@ impl StorageFile for DirectoryFile {
                     self.write_at(offset, zeros)?;
                     offset += zeros.len() as u64;
                 }
+                assert_eq!(offset, bytes, "a file is extended by whole writes");
                 Ok(())
             }
             allocated => Ok(allocated?),

@@ -17,6 +17,7 @@ const NEW_NAME: &str = "store-position.new";
 /// Notes durably that the store has everything up to a record.
 pub(super) fn write<S: Storage>(storage: &S, log_id: LogId, taken: Lsn) -> io::Result<()> {
     let text = format!("log {log_id}\nrecord {taken}\n");
+    assert!(text.len() <= BLOCK_BYTES, "two numbers and their names fit into a block");
     let mut block = AlignedBuffer::new(BLOCK_BYTES);
     for (place, byte) in block.as_mut_slice().iter_mut().zip(text.bytes().chain(newlines())) {
         *place = byte;
@@ -28,7 +29,8 @@ pub(super) fn write<S: Storage>(storage: &S, log_id: LogId, taken: Lsn) -> io::R
     storage.sync()
 }
 
-/// The position noted for this log.
+/// The position noted for this log. `None` where none can be read: verification then goes through
+/// all records.
 pub(super) fn read<S: Storage>(storage: &S, log_id: LogId) -> Option<Lsn> {
     let mut block = AlignedBuffer::new(BLOCK_BYTES);
     let file = storage.open(NAME).ok()?;

@@ -126,6 +126,7 @@ fn report(storage: &Directory, number: u64, log_id: u64) -> Result<SegmentReport
     };
     let read = read_all(&mut window, log_id, &mut report);
     read.map_err(|error| WalError::io("read", &report.file, error))?;
+    report.check();
     Ok(report)
 }
 
@@ -136,6 +137,10 @@ fn read_all(
 ) -> std::io::Result<()> {
     let mut at = FIRST_BATCH_OFFSET;
     while at < window.file_bytes() {
+        assert!(
+            at.is_multiple_of(RECORD_ALIGNMENT as u64),
+            "records are padded to their alignment"
+        );
         let next_block = block_floor(at) + BLOCK_BYTES as u64;
         if window.is_zero(at, next_block)? {
             at = next_block;
@@ -156,6 +161,18 @@ fn read_all(
         }
     }
     Ok(())
+}
+
+impl SegmentReport {
+    /// Checks that its figures are of the same bytes.
+    fn check(&self) {
+        assert_eq!(self.records == 0, self.last_lsn == Lsn(0), "a record has a number from 1 on");
+        assert_eq!(
+            self.unreadable_bytes == 0,
+            self.first_unreadable.is_none(),
+            "unreadable bytes begin somewhere"
+        );
+    }
 }
 
 fn counted(records: u64) -> String {

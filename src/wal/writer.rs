@@ -7,7 +7,6 @@ use std::thread;
 use crossbeam::channel::{Receiver, Sender};
 use crossbeam::select;
 
-use super::WalError;
 use super::batch::Batch;
 use super::handle::LogHandle;
 use super::log::Log;
@@ -15,6 +14,7 @@ use super::prepare::Preparer;
 use super::segment::{self, FIRST_BATCH_OFFSET};
 use super::shared::{CommittedBatch, Shared};
 use super::storage::{Directory, Storage, StorageFile};
+use super::{BLOCK_BYTES, WalError};
 
 /// Name of the thread that prepares segments.
 const PREPARE_THREAD_NAME: &str = "wal-prepare";
@@ -167,14 +167,17 @@ impl<S: Storage> LogFile<S> {
     /// Commits a batch and returns its buffer to the appender.
     pub(crate) fn commit_and_return(&mut self, mut batch: Batch) -> Result<(), WalError> {
         self.commit(&mut batch)?;
-        // Never full. An appender that has ended needs no buffer.
-        let _ = self.returned.try_send(batch);
+        if let Err(refused) = self.returned.try_send(batch) {
+            // An appender that has ended needs no buffer.
+            assert!(refused.is_disconnected(), "of two batches the appender has the other one");
+        }
         self.shared.appender.wake();
         Ok(())
     }
 
     /// Makes a batch durable and publishes it as committed.
     fn commit(&mut self, batch: &mut Batch) -> Result<(), WalError> {
+        self.check();
         if batch.starts_segment {
             self.change_segment()?;
         }
@@ -200,11 +203,25 @@ impl<S: Storage> LogFile<S> {
             segment_bytes: self.segment_bytes,
             end: self.offset,
         });
+        self.check();
         Ok(())
+    }
+
+    /// Checks where the next batch goes.
+    fn check(&self) {
+        assert!(
+            (FIRST_BATCH_OFFSET..=self.segment_bytes).contains(&self.offset),
+            "the next batch goes into the open segment, after its header"
+        );
+        assert!(
+            self.offset.is_multiple_of(BLOCK_BYTES as u64),
+            "batches start on block boundaries"
+        );
     }
 
     fn change_segment(&mut self) -> Result<(), WalError> {
         if self.next.is_none() {
+            // Nothing comes from a thread that has ended.
             let prepared = self.prepared.recv().ok();
             self.take_prepared(prepared)?;
         }
@@ -215,8 +232,10 @@ impl<S: Storage> LogFile<S> {
         self.number += 1;
         self.segment_bytes = self.next_segment_bytes;
         self.offset = FIRST_BATCH_OFFSET;
-        // Never full: one request at a time. If the thread has ended, the next change reports it.
-        let _ = self.requests.try_send(self.number + 1);
+        if let Err(refused) = self.requests.try_send(self.number + 1) {
+            // If the thread has ended, the next change reports it.
+            assert!(refused.is_disconnected(), "one segment is requested at a time");
+        }
         Ok(())
     }
 
@@ -227,7 +246,8 @@ impl<S: Storage> LogFile<S> {
         let ended = || Err(io::Error::other("the wal-prepare thread has ended"));
         match prepared.unwrap_or_else(ended) {
             Ok(file) => {
-                self.next = Some(file);
+                let next = self.next.replace(file);
+                assert!(next.is_none(), "a segment is prepared once the one before it is taken");
                 Ok(())
             }
             Err(error) => {
