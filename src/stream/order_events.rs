@@ -265,7 +265,8 @@ impl OrderEvents {
 
 /// Room for the rest of a send.
 fn sink<'a>(out: &'a mut Vec<u8>, id_prefix: &'a [u8]) -> EventSink<'a> {
-    // Zero where a `reset` has just filled it: one more event ends the send.
-    let most_bytes = MAX_SEND_BYTES.saturating_sub(out.len());
+    // Where a `reset` has just filled the send, one more event ends it: a sink without room would be
+    // left empty, as if there were nothing to write.
+    let most_bytes = MAX_SEND_BYTES.saturating_sub(out.len()).max(1);
     EventSink { out, most_bytes, id_prefix }
 }

@@ -11,6 +11,9 @@ use crate::wal::Lsn;
 
 use super::Hub;
 use super::tests::{World, has_sent_all, prices, read_until, user};
+use crate::stream::connection_id::ConnectionId;
+use crate::stream::limits::MAX_SEND_BYTES;
+use crate::stream::order_events::OrderEvents;
 use crate::stream::{
     ChangedUsers, EventSink, OpenOrders, OrderCursor, OrderSource, OrderWish, OrdersFrom,
     StoreQuery, StoreReply, StoredEvents, StreamLimits, StreamRequest, WrittenChanges,
@@ -89,15 +92,17 @@ impl OrderSource for FakeFeed {
     ) -> OpenOrders {
         let (book, begin) = (self.0.borrow(), out.len());
         let cursor = at(book.changes.len() as u64);
+        let mut last = None;
         for &number in &book.open {
             let id = OrderId::from_u128(u128::from(number));
             if after.is_some_and(|after| id <= after) {
                 continue;
             }
-            out.extend_from_slice(format!("event: order\ndata: \"open {number}\"\n\n").as_bytes());
-            if out.len() - begin >= most_bytes && book.open.last() != Some(&number) {
-                return OpenOrders { next: Some(id), cursor };
+            if out.len() - begin >= most_bytes {
+                return OpenOrders { next: last, cursor };
             }
+            out.extend_from_slice(format!("event: order\ndata: \"open {number}\"\n\n").as_bytes());
+            last = Some(id);
         }
         OpenOrders { next: None, cursor }
     }
@@ -266,6 +271,20 @@ fn what_is_not_kept_any_more_starts_again_from_the_open_orders() {
         assert!(text.contains("event: reset\n"), "{text}");
         assert_eq!(data(&text), ["\"open 9\""]);
     }
+}
+
+#[test]
+fn open_orders_follow_a_reset_that_fills_the_send() {
+    let feed = FakeFeed::default();
+    feed.0.borrow_mut().open = vec![1, 2];
+    let mut events = OrderEvents::new(user("alice"), OrdersFrom::Reset, Vec::new());
+    let stream = ConnectionId { key: 0, generation: 0 };
+    let (mut filled, mut rest) = (vec![b'x'; MAX_SEND_BYTES - 1], Vec::new());
+    events.write(stream, &feed, &mut filled);
+    events.write(stream, &feed, &mut rest);
+    let [filled, rest] = [filled, rest].map(|out| String::from_utf8(out).unwrap());
+    assert!(filled.contains("event: reset\n"), "{filled}");
+    assert_eq!((data(&filled), data(&rest)), (vec!["\"open 1\""], vec!["\"open 2\""]));
 }
 
 #[test]
