@@ -42,6 +42,8 @@ pub(super) struct Sources<'a> {
 impl Composer {
     /// Composes what a stream is owed. Nothing is left to send when [`bytes`](Self::bytes) is empty.
     pub(super) fn compose(&mut self, connection: &mut Connection, sources: &mut Sources<'_>) {
+        debug_assert!(connection.has_news(), "only a stream with news is composed for");
+        debug_assert!(!connection.schedule.is_blocked(), "nothing is composed for a full socket");
         self.begin(connection, sources.feed);
         self.compose_orders(connection, sources.orders);
         // Prices that wait for `maxRate` do not leave with order events either.
@@ -57,6 +59,11 @@ impl Composer {
             self.end_segment(Content::Heartbeat);
         }
         self.compose_id(connection, sources);
+        debug_assert_eq!(
+            self.segments.last().map_or(0, |last| last.end),
+            self.bytes.len(),
+            "the segments make up the send"
+        );
     }
 
     /// The composed bytes.
@@ -123,6 +130,11 @@ impl Composer {
         let mut begin = self.bytes.len();
         let written = streams.write(connection.id, events, &mut self.bytes);
         self.resets += written.resets;
+        debug_assert!(
+            written.earlier_event_end.is_none_or(|end| (begin..=self.bytes.len()).contains(&end)),
+            "an id lengthens the event that it goes into"
+        );
+        // Without an earlier event all that was written is of orders.
         if let (Some(end), Some(earlier)) = (written.earlier_event_end, self.segments.last_mut()) {
             earlier.end = end;
             begin = end;
@@ -146,8 +158,10 @@ impl Composer {
                 newest_sequence = newest_sequence.max(Some(position.sequence));
             }
         }
+        // A stream of the newest prices loses nothing.
         let Some(every) = watchlist.every_mut() else { return };
         if let Some(sequence) = newest_sequence {
+            // Saturating: a session's first sequence may be 0.
             every.lose_up_to(sequence.saturating_sub(1));
         }
         if every.take_reset() {
@@ -204,6 +218,10 @@ impl Composer {
                 number = number.wrapping_add(1);
             }
             every.stand_at(slot, number);
+            debug_assert!(
+                has_more || number == history.next(symbol),
+                "a stream that has been sent all prints stands at the next one"
+            );
             if has_more {
                 every.mark(slot);
             }
@@ -229,6 +247,7 @@ impl Composer {
         {
             return;
         }
+        // Before the first tick of a session there is no position to tell.
         let Some((session, sequence)) = sources.feed.point() else { return };
         if !self.last_event_takes_id(connection) || !open_last_event(&mut self.bytes) {
             return;

@@ -59,6 +59,10 @@ impl Connections {
     pub(super) fn insert(&mut self, connection: Connection) -> &mut Connection {
         let entry = self.slab.vacant_entry();
         assert!(entry.key() == connection.id.key as usize, "a stream has the key in its id");
+        assert!(
+            connection.id.generation == self.next_generation,
+            "a stream opens with the id that was given last"
+        );
         entry.insert(connection)
     }
 
@@ -100,6 +104,7 @@ impl Connections {
     /// Asks the kernel which sockets have changed. True when there may be more. The list is given
     /// back with [`keep`](Self::keep).
     pub(super) fn look(&mut self) -> (Vec<Interest>, bool) {
+        assert!(self.interests.is_empty(), "what the last look found has been worked off");
         let mut interests = std::mem::take(&mut self.interests);
         match self.polls.look(&mut interests) {
             Ok(has_more) => (interests, has_more),
@@ -112,7 +117,7 @@ impl Connections {
 
     /// Keeps the memory of a list that has been worked off.
     pub(super) fn keep(&mut self, interests: Vec<Interest>) {
-        debug_assert!(interests.is_empty(), "all events have been handled");
+        assert!(interests.is_empty(), "all events have been handled");
         self.interests = interests;
     }
 }

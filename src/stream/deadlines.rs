@@ -10,6 +10,12 @@ use super::wheel::Wheel;
 /// up to this fraction of the interval.
 const HEARTBEAT_SPREAD: u64 = 8;
 
+/// `maxRate` is at least one send a second.
+const LONGEST_PACE_MS: u64 = 1_000;
+/// A horizon of 2 s.
+const PACE_SLOTS: usize = 2_048;
+const _: () = assert!(PACE_SLOTS as u64 > LONGEST_PACE_MS, "the wheel holds every pace");
+
 /// The deadlines of all streams of a shard, one wheel per kind. Times are milliseconds since the
 /// shard began.
 #[derive(Debug)]
@@ -27,8 +33,7 @@ impl Deadlines {
         Self {
             began: Instant::now(),
             now_ms: 0,
-            // `maxRate` is at least one send a second: a horizon of 2 s holds every pace.
-            paces: Wheel::new(1, 2_048),
+            paces: Wheel::new(1, PACE_SLOTS),
             // Horizons of 65 s. A deadline beyond is looked at early and set again.
             heartbeats: Wheel::new(256, 256),
             stalls: Wheel::new(256, 256),
@@ -51,6 +56,8 @@ impl Deadlines {
 
     /// `maxRate` allows this stream's next prices at `due_ms`.
     pub(super) fn set_pace(&mut self, due_ms: u64, id: ConnectionId) {
+        debug_assert!(due_ms > self.now_ms, "a stream waits for a pace that lies ahead");
+        debug_assert!(due_ms - self.now_ms <= LONGEST_PACE_MS, "`maxRate` allows a send a second");
         self.paces.set(due_ms, id);
     }
 
@@ -61,6 +68,7 @@ impl Deadlines {
 
     /// This stream's silence is to be checked at `due_ms`.
     pub(super) fn set_heartbeat(&mut self, due_ms: u64, id: ConnectionId) {
+        assert!(due_ms >= self.now_ms, "a silence that is due is handled at once");
         self.heartbeats.set(due_ms, id);
     }
 
@@ -69,7 +77,7 @@ impl Deadlines {
         self.heartbeats.pop_due(self.now_ms)
     }
 
-    /// This blocked stream is to be checked at `due_ms`.
+    /// This blocked stream is to be checked at `due_ms`: at once, if its last send is that long ago.
     pub(super) fn set_stall(&mut self, due_ms: u64, id: ConnectionId) {
         self.stalls.set(due_ms, id);
     }
@@ -84,5 +92,7 @@ impl Deadlines {
 pub(super) fn heartbeat_due_ms(id: ConnectionId, last_send_ms: u64, heartbeat_ms: u64) -> u64 {
     // Fibonacci hashing: consecutive generations lie far apart.
     let hash = u64::from(id.generation.wrapping_mul(0x9E37_79B9) >> 16);
-    last_send_ms + heartbeat_ms - hash % (heartbeat_ms / HEARTBEAT_SPREAD + 1)
+    let early_ms = hash % (heartbeat_ms / HEARTBEAT_SPREAD + 1);
+    assert!(early_ms <= heartbeat_ms, "a heartbeat is not due before the last send");
+    last_send_ms + heartbeat_ms - early_ms
 }

@@ -60,6 +60,7 @@ impl EveryPrint {
             // Saturating: clients resume from any sequence.
             None => (self.sent_sequence.saturating_add(1), sequence),
         };
+        // Otherwise everything up to there has been sent.
         if from <= to {
             self.gap = Some(Gap { from, to });
         }
@@ -82,6 +83,7 @@ impl EveryPrint {
 
     /// Everything up to this feed sequence has been sent.
     pub(super) fn note_sent(&mut self, sequence: u64) {
+        debug_assert!(!self.has_news(), "a stream that has been sent everything is owed nothing");
         self.sent_sequence = sequence;
         self.has_lost = false;
     }
@@ -99,17 +101,20 @@ impl EveryPrint {
     /// Takes the news of a gap.
     pub(super) fn take_gap(&mut self) -> Option<Gap> {
         let gap = self.gap.take()?;
+        assert!(gap.from <= gap.to, "a gap ends after it begins");
         self.sent_sequence = gap.to;
         Some(gap)
     }
 
     /// The news of another session was not sent.
     pub(super) fn owe_reset(&mut self) {
+        assert!(!self.owes_reset, "the news was taken for the send that did not leave");
         self.owes_reset = true;
     }
 
     /// The news of a gap was not sent.
     pub(super) fn owe_gap(&mut self, gap: Gap) {
+        assert!(self.gap.is_none(), "the gap was taken for the send that did not leave");
         self.gap = Some(gap);
     }
 
@@ -118,6 +123,7 @@ impl EveryPrint {
         self.next.push(history.next(symbol));
         self.begins_after.push(self.begins);
         self.unsent.grow(self.next.len());
+        self.check();
     }
 
     /// Removes a subscription. The last one, `last`, moves to its slot.
@@ -129,6 +135,18 @@ impl EveryPrint {
         self.next.swap_remove(usize::from(slot));
         self.begins_after.swap_remove(usize::from(slot));
         self.unsent.swap_remove(slot, last);
+        self.check();
+    }
+
+    fn check(&self) {
+        assert!(
+            self.next.len() == self.begins_after.len(),
+            "each subscription has a position in the history and one in the feed"
+        );
+        debug_assert!(
+            self.unsent.iter().all(|slot| usize::from(slot) < self.next.len()),
+            "only subscriptions have prints to send"
+        );
     }
 
     /// The next print of a slot's symbol to send, unless it is older than what the client has.
@@ -166,6 +184,10 @@ impl EveryPrint {
     /// A slot has prints to send.
     #[inline]
     pub(super) fn mark(&mut self, slot: u16) {
+        debug_assert!(
+            usize::from(slot) < self.next.len(),
+            "only a subscription has prints to send"
+        );
         self.unsent.insert(slot);
     }
 

@@ -114,6 +114,7 @@ impl Feed {
     /// Moves to a tick. Says so if the tick does not continue what came before it.
     #[inline]
     pub(super) fn advance(&mut self, tick: &Tick) -> Option<Discontinuity> {
+        assert!(tick.ordinal >= self.position.ordinal, "sessions are numbered in their order");
         let mut discontinuity = None;
         if std::mem::take(&mut self.is_lapped) {
             // A session's first sequence may be 0.

@@ -233,6 +233,7 @@ pub(super) fn write_print(
 
 /// Appends a `gap` event.
 pub(super) fn write_gap(out: &mut Vec<u8>, gap: Gap) {
+    assert!(gap.from <= gap.to, "a gap ends after it begins");
     out.extend_from_slice(b"event: gap\ndata: {\"from\":");
     push_number(out, gap.from);
     out.extend_from_slice(b",\"to\":");
@@ -253,6 +254,7 @@ pub(super) fn open_last_event(out: &mut Vec<u8>) -> bool {
 
 /// Ends an event after its `id:` line.
 pub(super) fn end_event(out: &mut Vec<u8>) {
+    debug_assert!(!out.ends_with(b"\n"), "an id stands on a line that the caller has not ended");
     out.extend_from_slice(b"\n\n");
 }
 

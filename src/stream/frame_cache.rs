@@ -30,6 +30,7 @@ impl FrameCache {
 
     /// The symbol has changed: the next call of [`get`](Self::get) encodes it again.
     pub(super) fn invalidate(&mut self, symbol: SymbolIndex) {
+        // Otherwise no stream has wanted it yet.
         if let Some(newest) = &mut self.frames[symbol] {
             newest.frame.clear();
         }
@@ -57,12 +58,19 @@ impl FrameCache {
         encode(&mut self.scratch, symbol, &value, directory);
         *frame = PriceFrame::new(&self.scratch);
         *position = FeedPosition { ordinal: value.last_ordinal, sequence: value.last_sequence };
+        debug_assert!(
+            frame.bytes().is_empty() != value.has_price(),
+            "a symbol has a frame as long as it has a price"
+        );
         (frame.bytes(), value.has_price().then_some(value.price_cents))
     }
 
     /// Where the price that [`get`](Self::get) returned last stands in the feed.
     pub(super) fn position(&self, symbol: SymbolIndex) -> FeedPosition {
-        self.frames[symbol].as_ref().map(|newest| newest.position).unwrap_or_default()
+        let Some(newest) = &self.frames[symbol] else {
+            unreachable!("a price is encoded before its position is asked for")
+        };
+        newest.position
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) struct Goodbyes {
 impl Goodbyes {
     /// Spreads so many goodbyes evenly over `within`, but no thinner than they need be.
     pub(super) fn new(streams: usize, within: Duration) -> Self {
+        // Without time to spread them over, all at once.
         let per_second = (streams as u64 * 1_000)
             .checked_div(millis(within))
             .map(|per_second| per_second.max(LEAST_GOODBYES_A_SECOND));

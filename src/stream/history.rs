@@ -71,15 +71,18 @@ impl History {
             self.lose(old.symbol, place);
             place
         };
+        assert!(place < self.capacity, "a print has a slot below the capacity");
         self.by_symbol[symbol].slots.push_back(place);
     }
 
     fn lose(&mut self, symbol: SymbolIndex, place: u32) {
         let prints = &mut self.by_symbol[symbol];
-        // Otherwise the symbol has been forgotten since.
         if prints.slots.front() == Some(&place) {
             prints.slots.pop_front();
             prints.first = prints.first.wrapping_add(1);
+        } else {
+            // The symbol has been forgotten since.
+            debug_assert!(!prints.slots.contains(&place), "a symbol's oldest print is its first");
         }
     }
 

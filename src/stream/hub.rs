@@ -144,6 +144,7 @@ impl Hub {
         let Some(mut connection) = self.connections.remove(key) else {
             unreachable!("only an open stream is closed")
         };
+        debug_assert!(self.subscriptions.mirror(&connection), "a stream's symbols know it");
         let wants_every = connection.watchlist.wants_every();
         for subscription in connection.watchlist.take_subscriptions() {
             self.subscriptions.unwatch(

@@ -95,5 +95,6 @@ const KERNEL_WAITS_LONGER: Duration = Duration::from_secs(10);
 /// How long sent bytes may stay unacknowledged. The kernel also counts those that a client does not
 /// read, so it must wait longer than a stall may take.
 fn unacknowledged(stall: Duration) -> Duration {
+    // Saturating: a setting may be any duration.
     stall.saturating_add(KERNEL_WAITS_LONGER)
 }

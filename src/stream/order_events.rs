@@ -5,7 +5,7 @@ use crate::types::{OrderId, UserId};
 use crate::wal::Lsn;
 
 use super::connection_id::ConnectionId;
-use super::frame::{ORDER_RESET, end_event, open_last_event};
+use super::frame::{ID_SEPARATOR, ORDER_RESET, end_event, open_last_event};
 use super::limits::MAX_SEND_BYTES;
 use super::order_source::{EventSink, OpenOrders, OrderCursor, OrderSource, WrittenChanges};
 
@@ -103,6 +103,10 @@ pub(super) struct WrittenOrders {
 impl OrderEvents {
     /// The order events of a user from a point on.
     pub(super) fn new(user: UserId, from: OrdersFrom, id_prefix: Vec<u8>) -> Self {
+        assert!(
+            id_prefix.last().is_none_or(|last| *last == ID_SEPARATOR),
+            "a position in the feed is set apart from the cursor that follows"
+        );
         let owes_reset = from == OrdersFrom::Reset;
         let (cursor, opening) = match from {
             OrdersFrom::Open | OrdersFrom::Reset => {
@@ -150,6 +154,11 @@ impl OrderEvents {
 
     /// The client was told an id that begins with this.
     pub(super) fn set_id_prefix(&mut self, id_prefix: &[u8]) {
+        assert!(!self.is_alone(), "a stream without prices has no position in the feed");
+        assert!(
+            id_prefix.last() == Some(&ID_SEPARATOR),
+            "a position in the feed is set apart from the cursor that follows"
+        );
         self.id_prefix.clear();
         self.id_prefix.extend_from_slice(id_prefix);
     }
@@ -166,7 +175,8 @@ impl OrderEvents {
 
     /// Takes the answer to a query about the changes after `after`.
     pub(super) fn take_answer(&mut self, after: &OrderCursor, answer: StoreReply) {
-        self.is_querying = false;
+        assert!(std::mem::take(&mut self.is_querying), "each query has one answer");
+        assert!(self.stored.is_none(), "the store is asked once its last answer was taken");
         // Otherwise the stream has started over, or gone back to before a send that did not leave.
         let is_current = self.cursor() == Some(after);
         match answer {
@@ -216,6 +226,10 @@ impl OrderEvents {
                 break;
             }
         }
+        assert!(
+            written.query.is_none() || (self.is_querying && self.stored.is_none()),
+            "a stream waits for the answer to what it asks"
+        );
         written
     }
 
@@ -228,7 +242,9 @@ impl OrderEvents {
     ) -> Option<OrderCursor> {
         let to = sink(out, &self.id_prefix);
         let OpenOrders { next, cursor } = source.write_open(&self.user, opening.after, to);
+        // The first of the open orders was read earlier, or just now.
         let cursor = opening.cursor.unwrap_or(cursor);
+        assert!(next.is_none() || next > opening.after, "open orders are written in their order");
         if next.is_some() {
             self.progress.opening = Some(Opening { after: next, cursor: Some(cursor) });
             return None;
@@ -249,6 +265,10 @@ impl OrderEvents {
         let after = &self.progress.cursor;
         match source.write_changes(&self.user, after, sink(out, &self.id_prefix)) {
             WrittenChanges::UpTo { cursor, has_more } => {
+                assert!(
+                    !has_more || cursor != *after,
+                    "there are more changes after some were written"
+                );
                 self.progress.cursor = cursor;
                 self.progress.has_news = has_more;
             }

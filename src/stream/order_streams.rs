@@ -30,6 +30,7 @@ impl OrderStreams {
         if streams.is_empty() {
             self.source.watch(user);
         }
+        debug_assert!(!streams.contains(&key), "a stream wants its user's orders once");
         streams.push(key);
     }
 
@@ -38,7 +39,9 @@ impl OrderStreams {
         let Some(streams) = self.by_user.get_mut(user) else {
             unreachable!("the streams of a user with orders are known until they end")
         };
+        let before = streams.len();
         streams.retain(|of| *of != key);
+        assert!(streams.len() + 1 == before, "a stream wants its user's orders once");
         if streams.is_empty() {
             self.by_user.remove(user);
             self.source.unwatch(user);
@@ -74,6 +77,10 @@ impl OrderStreams {
     ) -> WrittenOrders {
         let mut written = events.write(stream, &*self.source, out);
         if let Some(query) = written.query.take() {
+            debug_assert!(
+                self.queries.iter().all(|other| other.stream != stream),
+                "a stream asks the store one thing at a time"
+            );
             self.queries.push_back(query);
             if let Some(waker) = self.query_waker.take() {
                 waker.wake();

@@ -136,6 +136,7 @@ impl StreamQuotas {
     }
 
     fn owner(&self, user: &UserId) -> Owner {
+        // Who has the hash 0 shares the owner of the hash 1.
         Owner(NonZeroU64::new(self.secret.hash_one(user)).unwrap_or(NonZeroU64::MIN))
     }
 }
@@ -153,12 +154,14 @@ impl Drop for StreamPermit {
             let Entry::Occupied(mut theirs) = self.quotas.by_owner.entry(owner) else {
                 unreachable!("the owner of a permit is counted until the last one is dropped")
             };
+            assert!(*theirs.get() > 0, "an owner is counted once for each permit");
             *theirs.get_mut() -= 1;
             if *theirs.get() == 0 {
                 theirs.remove();
             }
         }
-        self.quotas.open.fetch_sub(1, Ordering::Relaxed);
+        let before = self.quotas.open.fetch_sub(1, Ordering::Relaxed);
+        assert!(before > 0, "each permit was counted");
     }
 }
 

@@ -29,7 +29,8 @@ pub(super) struct Schedule {
 impl Schedule {
     /// The schedule of a stream that opens now.
     pub(super) fn new(now_ms: u64, max_rate: Option<u32>) -> Self {
-        let interval_ms = max_rate.map_or(0, |rate| 1_000 / rate.max(1));
+        assert!(max_rate != Some(0), "a rate was validated: it is at least one send a second");
+        let interval_ms = max_rate.map_or(0, |rate| 1_000 / rate);
         let Ok(interval_ms) = u16::try_from(interval_ms) else {
             unreachable!("the longest interval is that of one send a second")
         };
@@ -76,16 +77,20 @@ impl Schedule {
 
     /// `maxRate` allows prices again.
     pub(super) fn end_pace(&mut self) {
+        assert!(self.is_paced, "a stream that waits for `maxRate` has one deadline for that");
         self.is_paced = false;
     }
 
     /// Prices are about to be sent.
     pub(super) fn note_prices(&mut self, now_ms: u64) {
+        debug_assert!(!self.is_paced, "prices that wait for `maxRate` are not sent");
+        debug_assert!(self.last_prices_ms <= now_ms, "the clock is monotonic");
         self.last_prices_ms = now_ms;
     }
 
     /// The kernel took bytes.
     pub(super) fn note_send(&mut self, now_ms: u64) {
+        debug_assert!(self.last_send_ms <= now_ms, "the clock is monotonic");
         self.last_send_ms = now_ms;
     }
 
@@ -97,6 +102,8 @@ impl Schedule {
     /// The socket is full. True when the stream needs a deadline for that: it has one however often
     /// its socket fills.
     pub(super) fn block(&mut self) -> bool {
+        assert!(!self.is_blocked, "nothing is sent to a full socket");
+        assert!(!self.is_queued, "a stream leaves the queue before it is served");
         self.is_blocked = true;
         !std::mem::replace(&mut self.has_stall_deadline, true)
     }
@@ -109,6 +116,7 @@ impl Schedule {
     /// The deadline for being blocked has passed, and the stream is not blocked.
     pub(super) fn end_stall_deadline(&mut self) {
         assert!(!self.is_blocked, "a blocked stream has a deadline");
+        assert!(self.has_stall_deadline, "a deadline passes once");
         self.has_stall_deadline = false;
     }
 
@@ -138,7 +146,8 @@ impl ReadyQueue {
         self.queue.is_empty()
     }
 
-    /// The key of the stream that is served next. The stream may have been closed since.
+    /// The key of the stream that is served next. The stream may have been closed since, and its key
+    /// may have gone to another one: that is looked at once more than it needs.
     pub(super) fn pop(&mut self) -> Option<u32> {
         self.queue.pop_front()
     }
@@ -151,6 +160,10 @@ impl ReadyQueue {
         schedule: &mut Schedule,
         deadlines: &mut Deadlines,
     ) {
+        debug_assert!(
+            !(schedule.is_queued && schedule.is_blocked),
+            "a stream that waits for its socket is not served"
+        );
         if schedule.is_queued || schedule.is_blocked || schedule.is_paced {
             return;
         }

@@ -44,6 +44,7 @@ pub enum ChangeRefused {
 
 /// A router to this many shards, and the inbox of each.
 pub fn stream_router(shards: usize) -> (StreamRouter, Vec<ChangeInbox>) {
+    assert!(u16::try_from(shards).is_ok(), "an id has 16 bits for the number of its shard");
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..shards).map(|_| mailbox(WAITING_CHANGES)).unzip();
     (StreamRouter(senders.into()), receivers.into_iter().map(ChangeInbox).collect())

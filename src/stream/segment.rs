@@ -76,6 +76,7 @@ pub(super) fn take_back(
     let mut begin = 0;
     let mut taken = Taken { id: has_id, ..Taken::default() };
     for &Segment { end, content } in segments {
+        debug_assert!(begin <= end, "segments follow each other");
         // The id is in the last segment, whose value stays.
         taken.id = has_id && (sent > begin || content == Content::Begun);
         if sent >= end {
@@ -100,6 +101,7 @@ pub(super) fn take_back(
         }
         begin = end;
     }
+    debug_assert!(sent == bytes.len() || connection.has_news(), "what was not taken is owed again");
     taken
 }
 
@@ -164,6 +166,7 @@ fn take_back_prints(
     let Some(every) = connection.watchlist.every_mut() else {
         unreachable!("only a stream that wants every print is sent prints")
     };
+    assert!(left == count || history.frame(symbol, number).is_some(), "what was composed is kept");
     every.stand_at(slot, number);
     if history.frame(symbol, number).is_some() {
         every.mark(slot);

@@ -64,6 +64,7 @@ impl SlotSet {
 
     /// Takes a slot out, and moves the last one into its place.
     pub(super) fn swap_remove(&mut self, slot: u16, last: u16) {
+        assert!(slot <= last, "no slot is after the last one");
         self.remove(slot);
         if self.remove(last) && last != slot {
             self.insert(slot);

@@ -66,6 +66,7 @@ impl Subscriptions {
         let place =
             self.side_mut(watchlist.wants_every()).add(symbol, Subscriber { key: id.key, slot });
         watchlist.push(Subscription { symbol, place }, prices.history());
+        debug_assert!(self.watch.is_watched(symbol), "the feed thread knows what is watched");
         slot
     }
 
@@ -109,5 +110,18 @@ impl Subscriptions {
             self.watch.set_watched(symbol, false);
             prices.forget(symbol);
         }
+        debug_assert!(
+            self.watch.is_watched(symbol) == (has_latest || has_every),
+            "the feed thread knows what is watched"
+        );
+    }
+
+    /// Whether each symbol of a stream has the stream among its subscribers, in the same slot.
+    pub(super) fn mirror(&self, connection: &Connection) -> bool {
+        let Connection { id, watchlist, .. } = connection;
+        let side = if watchlist.wants_every() { &self.every } else { &self.latest };
+        watchlist.subscriptions().iter().zip(0..).all(|(&Subscription { symbol, place }, slot)| {
+            side.of(symbol).get(place as usize) == Some(&Subscriber { key: id.key, slot })
+        })
     }
 }

@@ -24,7 +24,7 @@ impl SymbolSet {
     /// Takes one out, the last one first.
     pub(super) fn pop(&mut self) -> Option<SymbolIndex> {
         let symbol = self.symbols.pop()?;
-        self.is_in[symbol] = false;
+        assert!(std::mem::take(&mut self.is_in[symbol]), "a symbol in the list is in the set");
         Some(symbol)
     }
 }

@@ -3,6 +3,7 @@ use crate::types::SymbolIndex;
 use super::every::EveryPrint;
 use super::feed::FeedPosition;
 use super::history::History;
+use super::limits::MAX_SYMBOLS_PER_STREAM;
 use super::slot_set::SlotSet;
 
 /// One symbol that a stream watches.
@@ -71,6 +72,10 @@ impl Watchlist {
     /// Adds a subscription, in [`next_slot`](Self::next_slot).
     pub(super) fn push(&mut self, subscription: Subscription, history: &History) {
         self.subscriptions.push(subscription);
+        assert!(
+            self.subscriptions.len() <= MAX_SYMBOLS_PER_STREAM,
+            "requests and changes with more symbols are refused"
+        );
         self.changed.grow(self.subscriptions.len());
         if let Some(every) = &mut self.every {
             every.subscribe(subscription.symbol, history);
@@ -86,6 +91,10 @@ impl Watchlist {
         if let Some(every) = &mut self.every {
             every.unsubscribe(slot, last);
         }
+        debug_assert!(
+            self.changed.iter().all(|slot| slot < self.next_slot()),
+            "only subscriptions have news"
+        );
         (removed, self.subscriptions.get(usize::from(slot)).copied())
     }
 
@@ -106,6 +115,7 @@ impl Watchlist {
     /// The newest price of a slot is news. False when it was already.
     #[inline]
     pub(super) fn mark(&mut self, slot: u16) -> bool {
+        debug_assert!(slot < self.next_slot(), "only a subscription has news");
         self.changed.insert(slot)
     }
 
@@ -151,6 +161,7 @@ impl Watchlist {
     /// Finds the slots whose next print is gone from the history. They lose everything up to this
     /// feed sequence and go on with the newest price.
     pub(super) fn find_losses(&mut self, history: &History, sequence: u64) {
+        // A stream of the newest prices loses nothing.
         let Some(every) = &mut self.every else { return };
         let mut is_any_lost = false;
         for slot in every.marked() {

@@ -44,6 +44,7 @@ impl Wheel {
     /// Takes one that is due.
     pub(super) fn pop_due(&mut self, now_ms: u64) -> Option<ConnectionId> {
         let now_slot = now_ms / self.slot_ms;
+        assert!(self.next_slot <= now_slot + 1, "time does not go back");
         while self.due.is_empty() && self.next_slot <= now_slot {
             let count = self.slots.len() as u64;
             // One turn of the wheel visits every slot, however long ago the last look was. Zero

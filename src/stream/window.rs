@@ -30,11 +30,16 @@ impl Window {
             self.rest_until = None;
         }
         let is_long = |began| now.duration_since(began) >= self.longest_rest;
+        assert!(
+            self.rest_until.is_none() || self.pass_began.is_none(),
+            "a shard rests between passes"
+        );
         self.rest_until.is_none() && self.pass_began.is_none_or(is_long)
     }
 
     /// Some streams have news: a pass goes on or begins.
     pub(super) fn begin_pass(&mut self, now: Instant) {
+        assert!(self.rest_until.is_none(), "a pass begins when ticks may be read");
         if !self.longest_rest.is_zero() {
             self.pass_began.get_or_insert(now);
         }
@@ -43,6 +48,7 @@ impl Window {
     /// Every stream with news has been served.
     pub(super) fn end_pass(&mut self, now: Instant) {
         if let Some(began) = self.pass_began.take() {
+            assert!(now >= began, "a pass ends after it begins");
             let took = now.duration_since(began);
             self.rest_until = Some(now + (took * REST_PER_PASS).min(self.longest_rest));
         }
@@ -50,6 +56,7 @@ impl Window {
 
     /// How long the rest goes on; `None` when the shard does not rest.
     pub(super) fn rest(&self, now: Instant) -> Option<Duration> {
+        // Zero where the rest is over.
         let left = self.rest_until?.saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }

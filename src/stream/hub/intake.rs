@@ -87,6 +87,7 @@ impl Hub {
             let Some(every) = connection.watchlist.every_mut() else {
                 unreachable!("a subscriber of every print is a stream that wants every print")
             };
+            // Saturating: a session's first sequence may be 0.
             every.lose_up_to(tick.sequence.saturating_sub(1));
             connection.watchlist.mark(slot);
             ready.enqueue(connection.id, &mut connection.schedule, deadlines);
@@ -97,6 +98,7 @@ impl Hub {
     #[cold]
     fn restart_every(&mut self, discontinuity: Discontinuity) {
         for connection in self.connections.iter_mut() {
+            // A stream of the newest prices loses nothing.
             let Some(every) = connection.watchlist.every_mut() else { continue };
             match discontinuity {
                 Discontinuity::Lost { up_to } => every.lose_up_to(up_to),
@@ -133,6 +135,10 @@ impl Hub {
             let mut merged = 0;
             for &Subscriber { key, slot } in subscriptions.latest_of(symbol) {
                 let connection = connections.listed_mut(key);
+                debug_assert!(
+                    connection.watchlist.symbol(slot) == symbol,
+                    "a symbol knows its slots"
+                );
                 merged += u64::from(!connection.watchlist.mark(slot));
                 ready.enqueue(connection.id, &mut connection.schedule, deadlines);
                 are_any = true;
@@ -144,6 +150,10 @@ impl Hub {
         while let Some(symbol) = prices.pop_printed() {
             for &Subscriber { key, slot } in subscriptions.every_of(symbol) {
                 let connection = connections.listed_mut(key);
+                debug_assert!(
+                    connection.watchlist.symbol(slot) == symbol,
+                    "a symbol knows its slots"
+                );
                 let Some(every) = connection.watchlist.every_mut() else {
                     unreachable!("a subscriber of every print is a stream that wants every print")
                 };

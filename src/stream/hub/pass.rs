@@ -116,7 +116,8 @@ fn send_price(
             }
         }
         SendOutcome::Blocked => {
-            connection.watchlist.mark(slot);
+            let is_news = connection.watchlist.mark(slot);
+            debug_assert!(is_news, "the stream's only news was taken for this send");
         }
         SendOutcome::Closed => {}
     }

@@ -38,6 +38,14 @@ impl Hub {
             request.symbols.len() <= MAX_SYMBOLS_PER_STREAM,
             "a request for a stream was validated"
         );
+        assert!(
+            !request.symbols.is_empty() || request.orders.is_some(),
+            "a stream has prices, orders, or both"
+        );
+        assert!(
+            request.orders.as_ref().is_none_or(|wish| request.permit.is_of(&wish.user)),
+            "a stream's orders are those of the user whose permit it has"
+        );
         let socket = StreamSocket::new(descriptor, self.limits.socket)?;
         self.deadlines.read_clock();
         let id = self.connections.admit(&socket)?;
@@ -84,6 +92,7 @@ impl Hub {
                 connection.watchlist.mark(slot);
             }
         }
+        debug_assert!(self.subscriptions.mirror(connection), "a stream's symbols know it");
         let heartbeat_ms = self.limits.heartbeat_ms();
         let due_ms = heartbeat_due_ms(id, connection.schedule.last_send_ms(), heartbeat_ms);
         self.deadlines.set_heartbeat(due_ms, id);
@@ -191,6 +200,7 @@ impl Hub {
             connection.watchlist.subscriptions().len() == symbols,
             "a change names each symbol once, so it leads to as many as were counted"
         );
+        debug_assert!(subscriptions.mirror(connection), "a stream's symbols know it");
         self.metrics.subscription_changes.inc();
         self.ready.enqueue(id, &mut connection.schedule, &mut self.deadlines);
         self.driver.wake();

@@ -70,6 +70,7 @@ impl Hub {
     }
 
     fn check_silence(&mut self, id: ConnectionId) {
+        // It may have been closed since, here and below.
         let Some(connection) = self.connections.find(id) else { return };
         let (now_ms, heartbeat_ms) = (self.deadlines.now_ms(), self.limits.heartbeat_ms());
         let due_ms = heartbeat_due_ms(id, connection.schedule.last_send_ms(), heartbeat_ms);
