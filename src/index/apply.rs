@@ -150,6 +150,7 @@ impl IndexWriter {
         }
         let (position, last_at) = (self.taken, self.last_at);
         let meta = Meta { format: INDEX_FORMAT, log_id: self.log_id, position, last_at };
+        assert!(position > self.index.position(), "the records taken follow the index");
         let committed = self.write(meta);
         committed.inspect_err(|error| self.index.failed(error))
     }
@@ -163,6 +164,7 @@ impl IndexWriter {
         if position == self.index.durable_position() {
             return Ok(());
         }
+        assert!(position > self.index.durable_position(), "what is durable was committed before");
         let persisted = self.index.store().and_then(|store| store.persist());
         persisted.inspect_err(|error| self.index.failed(error))?;
         self.index.persisted_to(position);
@@ -247,6 +249,7 @@ impl IndexWriter {
         links.sort_unstable();
         let store = self.index.store()?;
         for (id, order_id) in &links {
+            // A new id, as nearly all are.
             let Some(before) = store.get(Space::External, keys::external(id))? else { continue };
             let before = keys::order_id(&before)?;
             if before != *order_id && self.has_ended_lately(before)? {
@@ -294,6 +297,11 @@ impl IndexWriter {
             value: Some(meta.encode()),
         });
         batch.sort_unstable();
+        let keys = || batch.iter().map(|write| (write.space, &write.key));
+        debug_assert!(
+            keys().zip(keys().skip(1)).all(|(key, next)| key < next),
+            "a batch has each key at most once"
+        );
         self.index.store()?.commit(batch)?;
         self.index.moved_to(meta);
         Ok(())

@@ -50,11 +50,13 @@ pub(super) fn read(
     let periods = view.periods();
     let kept_from = periods.first().map_or(position.0 + 1, |oldest| oldest.first);
     let mut found = StoredChanges { position, kept_from: Lsn(kept_from), changes: Vec::new() };
+    // Saturating, here and below: a client's cursor may be any number.
     if after.0.saturating_add(1) < kept_from || most == 0 {
         return Ok(found);
     }
     let (from, to) = keys::change_range(user, after.0);
     let last_before = periods.partition_point(|period| period.first <= after.0.saturating_add(1));
+    // Without periods nothing is skipped: nothing is kept.
     for &period in periods.iter().skip(last_before.saturating_sub(1)) {
         let range: (&[u8], &[u8]) = (&from, &to);
         // Changes close in time often share a chunk.
@@ -197,6 +199,7 @@ impl ChangeWriter {
     /// period would otherwise last until the clock is there again.
     fn has_elapsed(&self, then_micros: u64, length: u64) -> bool {
         let (now, then) = (self.now_micros, then_micros);
+        // One of the differences is zero.
         now.saturating_sub(then) >= length || then.saturating_sub(now) >= self.keep_micros
     }
 
@@ -208,8 +211,9 @@ impl ChangeWriter {
         encoder: &mut StoredOrderEncoder,
     ) -> Result<(), IndexError> {
         let index = self.periods.partition_point(|period| period.first <= lsn.0);
-        let period = index.checked_sub(1).and_then(|index| self.periods.get(index).copied());
-        let period = period.ok_or(IndexError::Unreadable { what: "a period of changes" })?;
+        let Some(&period) = index.checked_sub(1).and_then(|index| self.periods.get(index)) else {
+            unreachable!("the batch's first record is in a period, or has begun one")
+        };
         let has_room = |chunk: &Chunk| chunk.period == period && chunk.bytes.len() < CHUNK_BYTES;
         if !self.chunks.last().is_some_and(has_room) {
             let bytes = Vec::with_capacity(2 * CHUNK_BYTES);
@@ -242,6 +246,7 @@ impl ChangeWriter {
         if let Some(period) = self.begun.take() {
             store.add_period(period)?;
         }
+        assert!(!self.is_first, "a batch has taken a record");
         self.is_first = true;
         let mut push = |space, key, value| batch.push(Write { space, key, value: Some(value) });
         for (period, lsn, user, location) in self.batch.drain(..) {

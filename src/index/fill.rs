@@ -145,6 +145,7 @@ impl IndexFiller {
         if let Some(at) = self.ended.iter().map(|(at, _)| *at).max() {
             self.put(Space::Node, node::ended_key(position.0), node::ended_value(at, &ended));
         }
+        // Without a feed position the latest time is that of an order.
         let last_at = self.last_at.max(feed_at.unwrap_or_default());
         let meta = Meta { format: INDEX_FORMAT, log_id, position, last_at };
         self.put(Space::Node, node::META_KEY.into(), meta.encode());

@@ -335,6 +335,7 @@ impl Store for FjallStore {
     }
 
     fn drop_period(&self, period: Period) -> Result<(), IndexError> {
+        // It was dropped before.
         let Some(spaces) = self.periods.load().get(&period).cloned() else { return Ok(()) };
         self.change_periods(|periods| {
             periods.remove(&period);

@@ -182,8 +182,9 @@ impl<S: Storage> IndexFollower<S> {
     }
 
     fn show_lag(&self) {
-        let position = self.index.position().0;
-        let lag = self.log.committed().0.saturating_sub(position);
+        let (position, committed) = (self.index.position().0, self.log.committed().0);
+        assert!(position <= committed, "a record is in the index once it is durable in the log");
+        let lag = committed - position;
         self.metrics.position.set(position.cast_signed());
         self.metrics.lag_records.set(lag.cast_signed());
     }

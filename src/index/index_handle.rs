@@ -198,7 +198,8 @@ impl Index {
     /// index does not pass it: otherwise somebody who read an order here could then read an older
     /// version from memory.
     pub fn memory_shows(&self, position: Lsn) {
-        self.0.shown.store(position.0, Ordering::Release);
+        let before = self.0.shown.swap(position.0, Ordering::AcqRel);
+        assert!(before == u64::MAX || before <= position.0, "what memory shows never goes back");
     }
 
     /// The last record that may be applied.
@@ -313,14 +314,19 @@ impl Index {
     }
 
     pub(super) fn follows(&self, log_id: LogId) {
-        *self.0.log_id.lock().unwrap_or_else(PoisonError::into_inner) = Some(log_id);
+        let mut known = self.0.log_id.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(known.is_none_or(|known| known == log_id), "an index follows one log");
+        *known = Some(log_id);
     }
 
     pub(super) fn moved_to(&self, meta: Meta) {
-        self.0.position.load().advance(meta.position.0);
+        let watermark = self.0.position.load();
+        watermark.advance(meta.position.0);
+        assert!(watermark.get() == meta.position.0, "only the writer moves the index, and forward");
     }
 
     pub(super) fn persisted_to(&self, position: Lsn) {
+        assert!(position <= self.position(), "only what is committed is made durable");
         self.0.durable.store(position.0, Ordering::Release);
     }
 

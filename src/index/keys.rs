@@ -69,6 +69,7 @@ pub(super) fn lsn_of_change(key: &[u8]) -> Result<u64, IndexError> {
 
 /// The range of a user's changes after an LSN.
 pub(super) fn change_range(user: &UserId, after: u64) -> (Bytes, Bytes) {
+    // Saturating: a client's cursor may be any number.
     (change(user, after.saturating_add(1)), end_of_user(user))
 }
 

@@ -70,6 +70,7 @@ pub(super) fn open_existing(
         }
     }
     let first = options.log.first_lsn;
+    // Saturating: the position is what the disk says.
     if first.0 > position.0.saturating_add(1) {
         return Err(IndexError::TooOld { directory, position, first });
     }
@@ -105,6 +106,7 @@ pub(super) fn make_durably(directory: &Path) -> Result<(), IndexError> {
 /// Renames a damaged index to `<directory>.damaged-<n>`.
 fn move_aside(directory: &Path) -> Result<PathBuf, IndexError> {
     let name_with = |number: u32| {
+        // A path such as `..` has no name.
         let mut name = directory.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".damaged-{number}"));
         directory.with_file_name(name)

@@ -196,6 +196,7 @@ impl Days {
         for late in after_close.iter().filter(|late| late.symbol == symbol) {
             day.day.note_again(late.print);
             day.position = day.position.min(late.position);
+            // Saturating: the exchange decides how many shares a line tells.
             volume = volume.saturating_add(late.shares);
         }
         self.after_close = after_close;
