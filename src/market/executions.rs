@@ -57,7 +57,9 @@ impl Executions {
         if self.ring.len() < self.limit {
             self.ring.push(print);
         } else {
-            *self.oldest_mut() = print;
+            let limit = self.limit as u64;
+            let oldest = std::mem::replace(self.oldest_mut(), print);
+            debug_assert!(oldest.position + limit == position, "the oldest print gives way");
         }
         self.position += 1;
     }

@@ -88,6 +88,7 @@ impl Composer {
         history: &History,
         sent: usize,
     ) -> Taken {
+        debug_assert!(!self.bytes.is_empty(), "what was sent was composed");
         let composed = Composed {
             bytes: &self.bytes,
             segments: &self.segments,
@@ -278,6 +279,7 @@ impl Composer {
             [last] => (last, 0),
             [] => return false,
         };
+        debug_assert!(last.end == self.bytes.len(), "the last segment ends the send");
         last.end > before
             && match last.content {
                 Content::FeedState

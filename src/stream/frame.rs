@@ -173,6 +173,7 @@ pub(super) fn write_order_opening(
 
 /// Appends the first bytes of a stream of prices.
 pub(super) fn write_opening(out: &mut Vec<u8>, opening: &Opening<'_>) {
+    assert!(!opening.symbols.is_empty(), "a stream without symbols has another opening");
     write_open(out, opening.node, opening.retry_ms);
     out.extend_from_slice(b"\"streamId\":\"");
     out.extend_from_slice(opening.stream_id.as_bytes());

@@ -96,6 +96,7 @@ impl Schedule {
 
     /// An `id:` was sent.
     pub(super) fn note_id(&mut self, now_ms: u64) {
+        debug_assert!(self.is_id_due(now_ms), "an `id:` is sent when it is due");
         self.id_due_ms = now_ms + ID_INTERVAL_MS;
     }
 
@@ -179,6 +180,10 @@ impl ReadyQueue {
 
     /// Queues a stream with news that do not wait for `maxRate`: its beginning, order events.
     pub(super) fn enqueue_at_once(&mut self, id: ConnectionId, schedule: &mut Schedule) {
+        debug_assert!(
+            !(schedule.is_queued && schedule.is_blocked),
+            "a stream that waits for its socket is not served"
+        );
         if !schedule.is_queued && !schedule.is_blocked {
             schedule.is_queued = true;
             self.queue.push_back(id.key);

@@ -80,7 +80,8 @@ impl SlotSet {
     /// each call, no slot starves, however much news the others have.
     pub(super) fn pop(&mut self, turn: u16) -> Option<u16> {
         let slot = self.next(turn)?;
-        self.remove(slot);
+        let was_in = self.remove(slot);
+        debug_assert!(was_in, "a slot that was found is in");
         Some(slot)
     }
 

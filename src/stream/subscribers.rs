@@ -31,6 +31,10 @@ impl Subscribers {
     /// Adds a subscriber and returns its place, which its stream keeps for the removal.
     pub(super) fn add(&mut self, symbol: SymbolIndex, subscriber: Subscriber) -> u32 {
         let subscribers = &mut self.by_symbol[symbol];
+        debug_assert!(
+            subscribers.iter().all(|other| other.key != subscriber.key),
+            "a stream watches a symbol once"
+        );
         let Ok(place) = u32::try_from(subscribers.len()) else {
             unreachable!("a symbol has at most one subscriber per stream, whose keys are u32")
         };
@@ -44,6 +48,7 @@ impl Subscribers {
         let Some(subscriber) = subscriber.filter(|subscriber| subscriber.key == by.key) else {
             unreachable!("a stream knows its place in each symbol's list")
         };
+        assert!(by.slot < subscriber.slot, "the last slot of a watchlist moves to a removed one");
         *subscriber = by;
     }
 

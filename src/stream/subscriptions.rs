@@ -66,6 +66,7 @@ impl Subscriptions {
         let place =
             self.side_mut(watchlist.wants_every()).add(symbol, Subscriber { key: id.key, slot });
         watchlist.push(Subscription { symbol, place }, prices.history());
+        debug_assert!(watchlist.symbol(slot) == symbol, "a symbol knows its slots");
         debug_assert!(self.watch.is_watched(symbol), "the feed thread knows what is watched");
         slot
     }
@@ -79,7 +80,9 @@ impl Subscriptions {
         slot: u16,
         prices: &mut Prices,
     ) -> Option<SymbolIndex> {
-        let watchlist = &mut connections.listed_mut(key).watchlist;
+        let connection = connections.listed_mut(key);
+        debug_assert!(self.mirror(connection), "a stream's symbols know it");
+        let watchlist = &mut connection.watchlist;
         let wants_every = watchlist.wants_every();
         let (removed, moved) = watchlist.remove(slot);
         if let Some(moved) = moved {

@@ -84,6 +84,10 @@ impl Hub {
         prices.invalidate(tick.symbol);
         for &Subscriber { key, slot } in subscriptions.every_of(tick.symbol) {
             let connection = connections.listed_mut(key);
+            debug_assert!(
+                connection.watchlist.symbol(slot) == tick.symbol,
+                "a symbol knows its slots"
+            );
             let Some(every) = connection.watchlist.every_mut() else {
                 unreachable!("a subscriber of every print is a stream that wants every print")
             };

@@ -32,6 +32,7 @@ impl Hub {
         let Self { connections, feed, prices, orders, composer, deadlines, metrics, .. } = self;
         // It may have been closed since it was queued.
         let Some(connection) = connections.get_mut(key) else { return };
+        debug_assert!(connection.id.key == key, "a stream has the key in its id");
         connection.schedule.leave_queue();
         if connection.schedule.is_blocked() || !connection.has_news() {
             return;

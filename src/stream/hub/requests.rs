@@ -170,6 +170,7 @@ impl Hub {
         let watched = connection.watchlist.subscriptions();
         let mut slots: HashMap<SymbolIndex, u16> =
             watched.iter().map(|subscription| subscription.symbol).zip(0..).collect();
+        assert!(slots.len() == watched.len(), "a stream watches a symbol once");
         let removed = change.remove.iter().filter(|symbol| slots.contains_key(symbol)).count();
         let added = change.add.iter().filter(|symbol| !slots.contains_key(symbol)).count();
         let symbols = slots.len() - removed + added;
@@ -219,6 +220,7 @@ impl Hub {
         let Some(events) = &mut connection.orders else {
             unreachable!("a stream that asked about orders has order events")
         };
+        assert!(events.user() == &query.user, "a stream asks about the orders of its user");
         events.take_answer(&query.after, answer);
         self.ready.enqueue_at_once(connection.id, &mut connection.schedule);
         self.driver.wake();
