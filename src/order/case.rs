@@ -157,7 +157,13 @@ pub struct OpenCase {
 
 /// Truncates a text to [`MAX_CASE_TEXT_BYTES`], at a character boundary.
 pub fn case_text(text: &str) -> CompactString {
-    text[..text.floor_char_boundary(MAX_CASE_TEXT_BYTES)].into()
+    let end = text.floor_char_boundary(MAX_CASE_TEXT_BYTES);
+    assert!(end <= MAX_CASE_TEXT_BYTES, "the text of a case is bounded");
+    assert!(
+        end == text.len() || end + char::MAX.len_utf8() > MAX_CASE_TEXT_BYTES,
+        "only what exceeds the limit is cut off"
+    );
+    text[..end].into()
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub const NODE_PARTITION: u8 = u8::MAX;
 
 const _: () = assert!(crate::types::USER_PARTITIONS <= NODE_PARTITION as usize);
 const _: () = assert!(mem::align_of::<<Created as Archive>::Archived>() <= PAYLOAD_ALIGNMENT);
+// Zero is the format of preallocated space.
+const _: () = assert!(RECORD_FORMAT_VERSION > 0);
 
 // Kinds are part of the format: never reuse or renumber them.
 const KIND_CREATED: u8 = 1;
@@ -134,6 +136,12 @@ impl EventEncoder {
             }
         }
         .map_err(|source| RecordError::Unwritable { kind: event.kind(), source })?;
+        assert!(!self.buffer.is_empty(), "a record has a payload");
+        debug_assert!(
+            decode(event.kind(), RECORD_FORMAT_VERSION, &self.buffer)
+                .is_ok_and(|read| read == *event),
+            "what is written can be read: {event:?}"
+        );
         Ok(&self.buffer)
     }
 
@@ -164,7 +172,7 @@ pub fn decode(kind: u8, format_version: u8, payload: &[u8]) -> Result<Event, Rec
     if format_version == 0 || format_version > RECORD_FORMAT_VERSION {
         return Err(RecordError::UnknownFormat { format_version });
     }
-    match kind {
+    let event = match kind {
         KIND_CREATED => read::<Created>(payload).map(Event::Created),
         KIND_CHANGED => read::<Changed>(payload).map(Event::Changed),
         KIND_UNMATCHED_REPORT => read::<UnmatchedReport>(payload).map(Event::UnmatchedReport),
@@ -177,7 +185,9 @@ pub fn decode(kind: u8, format_version: u8, payload: &[u8]) -> Result<Event, Rec
         },
         _ => return Err(RecordError::UnknownKind { kind }),
     }
-    .map_err(|source| RecordError::Invalid { kind, source })
+    .map_err(|source| RecordError::Invalid { kind, source })?;
+    assert_eq!(event.kind(), kind, "an event has the kind of its record");
+    Ok(event)
 }
 
 fn adopted(record: AdoptedRecord) -> Result<Event, RecordError> {

@@ -96,19 +96,15 @@ fn changed_members(changed: &Changed) -> Value {
         }),
         Change::ClosedByOperator(act) => json!({ "by": act.by, "reason": act.reason }),
     };
-    if let Some(members) = members.as_object_mut() {
-        members.insert("orderId".into(), json!(changed.order_id));
-        members.insert("at".into(), json!(changed.at));
-    }
+    let of_order = [("orderId", json!(changed.order_id)), ("at", json!(changed.at))];
+    add_members(&mut members, of_order);
     members
 }
 
 fn case_members(case: &Case) -> Value {
     let mut members = case.execution.as_ref().map_or_else(|| json!({}), fill_members);
-    if let Some(members) = members.as_object_mut() {
-        members.insert("cause".into(), json!(case.cause.into_str()));
-        members.insert("text".into(), json!(case.text));
-    }
+    let of_case = [("cause", json!(case.cause.into_str())), ("text", json!(case.text))];
+    add_members(&mut members, of_case);
     members
 }
 
@@ -119,12 +115,21 @@ fn unmatched_members(report: &UnmatchedReport) -> Value {
         ReportKind::Cancelled => ("cancelled", json!({})),
         ReportKind::Expired => ("expired", json!({})),
     };
-    if let Some(members) = members.as_object_mut() {
-        members.insert("externalOrderId".into(), json!(report.external_order_id));
-        members.insert("report".into(), json!(what));
-        members.insert("receivedAt".into(), json!(report.received_at));
-    }
+    let of_report = [
+        ("externalOrderId", json!(report.external_order_id)),
+        ("report", json!(what)),
+        ("receivedAt", json!(report.received_at)),
+    ];
+    add_members(&mut members, of_report);
     members
+}
+
+fn add_members<const N: usize>(to: &mut Value, members: [(&'static str, Value); N]) {
+    let Value::Object(to) = to else { unreachable!("the members form a JSON object") };
+    for (name, value) in members {
+        let before = to.insert(name.into(), value);
+        assert!(before.is_none(), "a member is named once: {name}");
+    }
 }
 
 fn fill_members(fill: &Fill) -> Value {

@@ -67,13 +67,19 @@ impl Executions {
                 if let Some((_, kept)) = few.iter_mut().find(|(known, _)| *known == id) {
                     return Some(std::mem::replace(kept, execution));
                 }
+                assert!(few.len() <= LINEAR_SEARCH_LIMIT, "few executions are searched linearly");
                 few.push((id, execution));
                 if few.len() > LINEAR_SEARCH_LIMIT {
-                    self.0 = Kept::Many(few.drain(..).collect());
+                    let many: HashMap<_, _> = few.drain(..).collect();
+                    assert_eq!(many.len(), LINEAR_SEARCH_LIMIT + 1, "an execution is kept once");
+                    self.0 = Kept::Many(many);
                 }
                 None
             }
-            Kept::Many(many) => many.insert(id, execution),
+            Kept::Many(many) => {
+                assert!(many.len() > LINEAR_SEARCH_LIMIT, "many executions are hashed");
+                many.insert(id, execution)
+            }
         }
     }
 
@@ -97,7 +103,7 @@ impl Executions {
         })
     }
 
-    /// Total shares of the executions that count.
+    /// Total shares of the executions that count. Saturates only for nonsense of the exchange.
     pub fn counted_shares(&self) -> Shares {
         let shares = |execution: &Execution| execution.counted().map_or(0, |(shares, _)| shares);
         match &self.0 {

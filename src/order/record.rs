@@ -107,13 +107,19 @@ impl Order {
 
     /// Whether a user's or an operator's cancel has neither taken effect nor been rejected.
     pub fn awaits_cancel(&self) -> bool {
-        self.cancel_requested && !self.status.is_terminal()
+        assert!(
+            !(self.cancel_requested && self.status.is_terminal()),
+            "an order in a terminal state has no pending cancel"
+        );
+        self.cancel_requested
     }
 
     /// Whether a cancel must be sent to the exchange.
     pub fn wants_cancel(&self) -> bool {
         let is_requested = self.status == Status::PendingCancel && self.external_order_id.is_some();
-        is_requested || self.is_stray()
+        let wants_cancel = is_requested || self.is_stray();
+        assert!(!wants_cancel || self.is_open(), "only an open order is cancelled");
+        wants_cancel
     }
 
     pub(super) fn facts(&self) -> Facts {
@@ -128,6 +134,47 @@ impl Order {
 
     pub(super) fn refresh_status(&mut self) {
         self.status = reported_status(self.facts());
+        self.assert_status();
+    }
+
+    /// What each status says about the fields that it is derived from.
+    pub(super) fn assert_status(&self) {
+        let is_failure = self.ending.is_some_and(Ending::is_failure);
+        assert_eq!(
+            self.status == Status::Failed,
+            is_failure,
+            "an order is failed if, and only if, the exchange is not known to have accepted it"
+        );
+        match self.status {
+            Status::Pending => {
+                assert!(self.external_order_id.is_none(), "a pending order is not accepted");
+                assert_eq!(self.filled_shares, 0, "a pending order has no fills");
+            }
+            Status::Submitted => {
+                assert!(self.external_order_id.is_some(), "a submitted order is accepted");
+                assert_eq!(self.filled_shares, 0, "a submitted order has no fills");
+            }
+            Status::PartiallyFilled => {
+                assert!(self.filled_shares > 0, "a partly filled order has fills");
+                assert!(self.shares_left() > 0, "a partly filled order has shares left");
+            }
+            Status::Filled => {
+                assert_eq!(self.shares_left(), 0, "a filled order has no shares left")
+            }
+            Status::PendingCancel => {
+                assert!(self.cancel_requested, "a pending cancel was requested");
+                assert!(self.shares_left() > 0, "a pending cancel has shares left to cancel");
+            }
+            Status::Cancelled => {
+                assert!(self.ending.is_some(), "a cancelled order has ended");
+                assert!(self.shares_left() > 0, "a cancelled order has shares left");
+            }
+            Status::Failed => assert!(self.ending.is_some(), "a failed order has ended"),
+        }
+        assert!(
+            self.status.is_terminal() || self.ending.is_none(),
+            "an order that has ended is in a terminal state"
+        );
     }
 }
 

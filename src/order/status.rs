@@ -104,14 +104,16 @@ impl Ending {
     /// Whether the order is called failed without the exchange's word: it may have the order after
     /// all, and is asked again.
     pub const fn may_live_at_exchange(self) -> bool {
-        match self {
+        let may_live = match self {
             Self::NotAccepted | Self::FailedByOperator => true,
             Self::Rejected
             | Self::CancelledByUser
             | Self::CancelledByExchange
             | Self::Expired
             | Self::ClosedByOperator => false,
-        }
+        };
+        assert!(!may_live || self.is_failure(), "only a failed order is called so in doubt");
+        may_live
     }
 }
 

@@ -15,7 +15,7 @@ use super::case::OpenCase;
 use super::executions::{Execution, Executions};
 use super::payload::{PAYLOAD_ALIGNMENT, read};
 use super::record::Order;
-use super::status::{Ending, Status, reported_status};
+use super::status::{Ending, Status};
 use super::tracked::TrackedOrder;
 use super::user_field::AsText;
 use crate::types::{
@@ -122,7 +122,13 @@ impl StoredOrderEncoder {
     /// # Errors
     /// [`StoredOrderError::Unwritable`] for a text beyond rkyv's limits, which no order has.
     pub fn encode(&mut self, tracked: &TrackedOrder) -> Result<&[u8], StoredOrderError> {
-        self.write(OrderParts::of_tracked(tracked))
+        let bytes = self.write(OrderParts::of_tracked(tracked))?;
+        debug_assert!(
+            decode_stored(bytes)
+                .is_ok_and(|read| OrderParts::of_tracked(&read) == OrderParts::of_tracked(tracked)),
+            "what is stored can be read: {tracked:?}"
+        );
+        Ok(bytes)
     }
 
     /// Encodes one version of an order for readers, without its executions: it takes no further
@@ -131,7 +137,12 @@ impl StoredOrderEncoder {
     /// # Errors
     /// [`StoredOrderError::Unwritable`] for a text beyond rkyv's limits, which no order has.
     pub fn encode_version(&mut self, order: &Order) -> Result<&[u8], StoredOrderError> {
-        self.write(OrderParts::of_order(order))
+        let bytes = self.write(OrderParts::of_order(order))?;
+        debug_assert!(
+            decode_version(bytes).is_ok_and(|read| *read == *order),
+            "what is stored can be read: {order:?}"
+        );
+        Ok(bytes)
     }
 
     fn write(&mut self, stored: OrderParts) -> Result<&[u8], StoredOrderError> {
@@ -167,6 +178,7 @@ impl std::fmt::Debug for StoredOrderEncoder {
 /// # Errors
 /// A newer format, invalid bytes, or an order that contradicts itself.
 pub fn decode_stored(bytes: &[u8]) -> Result<TrackedOrder, StoredOrderError> {
+    // Bytes of a file may be anything.
     let Some((&found, payload)) = bytes.split_last() else {
         return Err(StoredOrderError::UnknownFormat { found: 0 });
     };
@@ -211,6 +223,11 @@ impl OrderParts {
         let mut executions: Vec<_> = executions.collect();
         // Equal orders have equal bytes.
         executions.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        assert_eq!(executions.len(), tracked.executions().len(), "every execution is stored");
+        debug_assert!(
+            executions.is_sorted_by(|one, next| one.id < next.id),
+            "an execution is stored once"
+        );
         Self { cases: tracked.cases().to_vec(), ..Self::from_order(tracked.order(), executions) }
     }
 
@@ -281,11 +298,13 @@ impl OrderParts {
             return contradiction("it has no symbol");
         }
         let mut executions = Executions::default();
+        let listed = self.executions.len();
         for ExecutionPart { id, execution } in self.executions {
             if executions.set(id, execution).is_some() {
                 return contradiction("an execution is listed twice");
             }
         }
+        assert_eq!(executions.len(), listed, "every execution that is listed once is kept");
         let mut order = Order {
             order_id,
             user: self.user,
@@ -309,7 +328,7 @@ impl OrderParts {
             user_cancelled: self.user_cancelled,
             taken_back: self.taken_back,
         };
-        order.status = reported_status(order.facts());
+        order.refresh_status();
         if order.cancel_requested && order.status.is_terminal() {
             return contradiction("a terminal state with a pending cancel");
         }

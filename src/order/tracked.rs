@@ -85,6 +85,7 @@ impl TrackedOrder {
 
     /// An order from its stored parts.
     pub(super) fn stored(order: Arc<Order>, executions: Executions, cases: Vec<OpenCase>) -> Self {
+        order.assert_status();
         Self { order, executions, cases }
     }
 
@@ -159,7 +160,7 @@ impl TrackedOrder {
 
     /// The effect of a change, not yet applied, on an execution.
     pub fn effect_of(&self, change: &Change) -> Option<ExecutionEffect> {
-        match (change, self.step(change)) {
+        let effect = match (change, self.step(change)) {
             (Change::Filled(fill), Step::Filled) => Some(ExecutionEffect::Counts(fill.clone())),
             (Change::Busted { execution_id }, Step::Busted) => Some(ExecutionEffect::Void {
                 execution_id: execution_id.clone(),
@@ -172,7 +173,16 @@ impl TrackedOrder {
                 self.effect_of_decision(decision)
             }
             _ => None,
+        };
+        if let Some(ExecutionEffect::Counts(fill)) = &effect {
+            let counted = self.executions.get(&fill.execution_id).and_then(Execution::counted);
+            debug_assert_ne!(
+                counted,
+                Some((fill.num_shares, fill.price)),
+                "an effect changes what counts"
+            );
         }
+        effect
     }
 
     fn effect_of_decision(&self, decision: &CaseDecision) -> Option<ExecutionEffect> {
@@ -190,6 +200,7 @@ impl TrackedOrder {
 
     /// The effect of a decision on the execution of its case.
     fn verdict(&self, open: &OpenCase, outcome: CaseOutcome) -> Verdict {
+        // A case about the order as a whole.
         let Some(fill) = &open.case.execution else { return Verdict::Nothing };
         let known = self.executions.get(&fill.execution_id);
         // An execution already counts under this id: the case claims to replace it.
@@ -212,6 +223,7 @@ impl TrackedOrder {
 
     /// A decision may count an execution or void it; most do neither.
     fn decision_step(&self, decision: &CaseDecision) -> Step {
+        // Decided already, or never opened: an operator gives any number.
         let Some(open) = self.cases.iter().find(|open| open.number == decision.number) else {
             return Step::Repeated;
         };
@@ -228,8 +240,10 @@ impl TrackedOrder {
 
     /// Applies a change, both live and in recovery.
     pub fn apply(&mut self, changed: &Changed) -> Applied {
-        let status_before = self.order.status;
-        let (recorded, mut anomaly) = match ruling(status_before, self.step(&changed.change)) {
+        debug_assert_eq!(changed.order_id, self.order.order_id, "a change is about its own order");
+        let before = Before::of(&self.order);
+        let step = self.step(&changed.change);
+        let (recorded, mut anomaly) = match ruling(before.status, step) {
             Ruling::Record => (true, None),
             Ruling::RecordAndAlert(anomaly) => (true, Some(anomaly)),
             Ruling::Nothing => (false, None),
@@ -238,6 +252,7 @@ impl TrackedOrder {
         if recorded {
             let over_filled_before = self.order.filled_shares > self.order.num_shares;
             self.change(&changed.change, changed.at);
+            assert_eq!(self.order.version, before.version, "a change makes one version");
             let order = Arc::make_mut(&mut self.order);
             order.updated_at = order.updated_at.max(changed.at);
             order.version += 1;
@@ -251,6 +266,7 @@ impl TrackedOrder {
             }
         }
         self.assert_invariants();
+        self.assert_transition(before, step, recorded);
         Applied { recorded, anomaly }
     }
 
@@ -309,6 +325,7 @@ impl TrackedOrder {
     }
 
     fn close(&mut self, act: &OperatorAct) {
+        assert!(!self.order.status.is_terminal(), "only an order that has not ended is closed");
         let is_unaccepted = self.order.status == Status::Pending;
         let ending =
             if is_unaccepted { Ending::FailedByOperator } else { Ending::ClosedByOperator };
@@ -317,7 +334,9 @@ impl TrackedOrder {
 
     fn count(&mut self, fill: &Fill) {
         let execution = Execution::Counted { num_shares: fill.num_shares, price: fill.price };
-        self.executions.set(fill.execution_id.clone(), execution);
+        let before = self.executions.set(fill.execution_id.clone(), execution);
+        assert!(before.and_then(Execution::counted).is_none(), "an execution counts once");
+        assert_ne!(before, Some(Execution::Busted), "a busted execution never counts again");
         let order = Arc::make_mut(&mut self.order);
         // Saturates only for a nonsensical report from the exchange.
         order.filled_shares = order.filled_shares.saturating_add(fill.num_shares);
@@ -331,10 +350,13 @@ impl TrackedOrder {
     }
 
     fn void(&mut self, execution_id: &ExecutionId, void: Execution) {
+        assert!(void.counted().is_none(), "a void execution does not count");
         let before = self.executions.set(execution_id.clone(), void);
         if let Some((num_shares, price)) = before.and_then(Execution::counted) {
             let order = Arc::make_mut(&mut self.order);
+            debug_assert!(order.filled_shares >= num_shares, "the sum has what counts");
             // Nothing can be subtracted from a sum that saturated: it is made again from the rest.
+            // The subtractions saturate only for a damaged store, whose sums fit no executions.
             order.filled_shares = match order.filled_shares {
                 Shares::MAX => self.executions.counted_shares(),
                 shares => shares.saturating_sub(num_shares),
@@ -348,9 +370,11 @@ impl TrackedOrder {
 
     fn cancel(&mut self, cause: CancelCause) {
         if self.order.status == Status::Failed {
+            assert!(self.order.is_stray(), "a failed order ends only where it is live");
             Arc::make_mut(&mut self.order).taken_back = true;
             return;
         }
+        assert!(!self.order.status.is_terminal(), "an order ends at the exchange once");
         match cause {
             CancelCause::Cancelled if self.order.cancel_requested || self.order.user_cancelled => {
                 self.end(Ending::CancelledByUser, None);
@@ -365,6 +389,8 @@ impl TrackedOrder {
 
     fn end(&mut self, ending: Ending, reason: Option<CompactString>) {
         let order = Arc::make_mut(&mut self.order);
+        assert!(order.ending.is_none(), "an order ends once");
+        assert!(!order.status.is_terminal(), "an order in a terminal state does not end");
         order.ending = Some(ending);
         order.user_cancelled |= ending == Ending::CancelledByUser;
         order.reason = reason;
@@ -383,14 +409,66 @@ impl TrackedOrder {
             self.executions.counted_value_cents(),
             "the filled value equals the sum of the distinct executions"
         );
-        debug_assert!(
-            self.order.status != Status::PendingCancel || self.order.shares_left() > 0,
-            "a pending cancel has shares left to cancel"
-        );
-        debug_assert!(
+        assert!(
             !(self.order.cancel_requested && self.order.status.is_terminal()),
             "an order in a terminal state has no pending cancel"
         );
+        assert!(
+            !self.order.taken_back || self.order.status == Status::Failed,
+            "only a failed order is taken back at the exchange"
+        );
+    }
+
+    /// What a change may do to an order, whatever the exchange, an operator or the log says.
+    fn assert_transition(&self, before: Before, step: Step, recorded: bool) {
+        let order = &self.order;
+        let version = before.version + u64::from(recorded);
+        assert_eq!(order.version, version, "a version grows by one with each recorded change");
+        assert!(!(recorded && step == Step::Repeated), "a repetition is not recorded");
+        assert!(order.updated_at >= before.updated_at, "the time of an order never goes back");
+        let is_about_executions = match step {
+            Step::Filled | Step::Busted | Step::TakenBack | Step::CaseClosed => true,
+            Step::Accepted
+            | Step::OtherAccepted
+            | Step::Rejected
+            | Step::NotAccepted
+            | Step::CancelRequested
+            | Step::Cancelled
+            | Step::CancelRejected
+            | Step::CaseOpened
+            | Step::Closed
+            | Step::Repeated => false,
+        };
+        assert!(
+            (recorded && is_about_executions) || order.filled_shares == before.filled_shares,
+            "filled shares change only by executions"
+        );
+        assert!(
+            is_about_executions || !before.status.is_terminal() || order.status.is_terminal(),
+            "a terminal state stays terminal but for executions: {step:?}"
+        );
+        assert!(
+            !before.is_accepted || order.external_order_id.is_some(),
+            "the exchange's id of an order stays"
+        );
+    }
+}
+
+/// What a change of an order is compared with.
+#[derive(Clone, Copy)]
+struct Before {
+    status: Status,
+    version: u64,
+    updated_at: TimestampMicros,
+    filled_shares: Shares,
+    is_accepted: bool,
+}
+
+impl Before {
+    fn of(order: &Order) -> Self {
+        let Order { status, version, updated_at, filled_shares, .. } = *order;
+        let is_accepted = order.external_order_id.is_some();
+        Self { status, version, updated_at, filled_shares, is_accepted }
     }
 }
 
