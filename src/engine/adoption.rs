@@ -25,9 +25,11 @@ impl Engines {
     /// those that need to be looked at. [`adopted`](Self::adopted) follows the last of them.
     pub fn adopt(&mut self, now: TimestampMicros, orders: Vec<TrackedOrder>, out: &mut Outbox) {
         self.advance(now);
+        let (events, adopted) = (out.events.len(), orders.len());
         for tracked in orders {
             self.load_adopted(tracked, out);
         }
+        assert_eq!(out.events.len(), events + adopted, "every adopted order is recorded");
     }
 
     /// All orders of a partition have been adopted: delivers reports that wait for them and asks the
@@ -44,11 +46,13 @@ impl Engines {
         let first_effect = out.effects.len();
         self.withhold_cancels(first_effect, out);
         let (partitions, turn) = self.parts(out);
-        if let Some(engine) = partitions.get_mut(partition.index()) {
-            engine.schedule_unsure(&turn);
-        }
+        let Some(engine) = partitions.get_mut(partition.index()) else {
+            unreachable!("every partition has an engine: {partition:?}");
+        };
+        engine.schedule_unsure(&turn);
         self.note_ended_since(first_event, out);
         self.begin_reconciliation();
+        assert!(self.is_reconciling(), "adopted orders are reconciled");
     }
 
     /// Takes note of the orders of adopted partitions that ended lately, and asks the exchange about
@@ -63,15 +67,18 @@ impl Engines {
         }
         self.ended.make_contiguous().sort_unstable();
         self.begin_reconciliation();
+        assert!(self.is_reconciling(), "orders that ended elsewhere are reconciled");
     }
 
     /// Loads an order that the log does not have, and records it there.
     pub(super) fn load_adopted(&mut self, tracked: TrackedOrder, out: &mut Outbox) {
         let order = Arc::clone(tracked.order());
+        let order_id = order.order_id;
         let adopted = Adopted { at: self.now, order: tracked.clone() };
         out.events.push(Event::Adopted(Box::new(adopted)));
         out.effects.push(Effect::Publish { order, event: None });
         self.load(tracked);
+        assert!(self.has(order_id), "an adopted order is in memory");
     }
 
     /// Drops a partition that another node takes over. Clients that wait for an outcome are answered

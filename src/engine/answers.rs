@@ -49,6 +49,15 @@ impl Engine {
                     }
                 }
             }
+            assert!(
+                work.order().status != Status::Pending || work.entry.underway.query.is_some(),
+                "an answer leaves no order pending, or the exchange is asked about it"
+            );
+            assert_ne!(
+                work.entry.underway.submit,
+                SubmitFate::InFlight,
+                "an answered submit is not in flight"
+            );
         });
     }
 
@@ -84,6 +93,10 @@ impl Engine {
                 // A periodic query reconciles it.
                 CancelOutcome::Unknown => {}
             }
+            assert!(
+                !work.entry.underway.cancel_confirmed || work.entry.underway.query.is_some(),
+                "after a confirmed cancel the exchange is asked for the last fills"
+            );
         });
     }
 
@@ -99,6 +112,7 @@ impl Engine {
         self.with_order(order_id, turn, |work| {
             let reason = work.entry.underway.query.take();
             let asked_at = reason.map_or(work.turn.now, |_| work.entry.underway.asked_at);
+            assert!(asked_at <= work.turn.now, "a query is asked before it is answered");
             work.entry.underway.lost_queries = None;
             let before = Before::of(work.order());
             let is_stale = std::mem::take(&mut work.entry.underway.query_again);
@@ -125,6 +139,7 @@ impl Engine {
             before.note_repairs(work, reason);
             if is_stale {
                 work.entry.query(QueryReason::FollowUp, work.turn.now, work.turn.out);
+                assert!(work.entry.underway.query.is_some(), "a stale record is asked for again");
             } else {
                 end_confirmed_cancel(work);
             }
@@ -144,6 +159,10 @@ impl Engine {
             end_confirmed_cancel(work);
             note_lost_query(work);
             work.keep_asking(true);
+            assert!(
+                !may_live(work.order()) || work.entry.underway.next_query_at.is_some(),
+                "an order that failed in doubt is asked about again"
+            );
         });
     }
 }
@@ -156,6 +175,8 @@ fn note_lost_query(work: &mut Work<'_, '_>) {
     // Between these two the exchange answered nobody: it may have been away.
     let before = before.filter(|before| before.answered_at != answered_at);
     let since = before.map_or(now, |before| before.since);
+    assert!(since <= now, "silence begins before it is noted");
+    assert!(answered_at <= now, "the exchange has answered before now");
     work.entry.underway.lost_queries = Some(LostQueries { since, answered_at });
     let is_long = now.micros_since(since) >= work.turn.options.unmatched_report_age_micros;
     if is_long
@@ -171,6 +192,7 @@ fn note_lost_query(work: &mut Work<'_, '_>) {
 pub(super) fn end_confirmed_cancel(work: &mut Work<'_, '_>) {
     if work.entry.underway.cancel_confirmed && work.order().wants_cancel() {
         work.record(Change::Cancelled { cause: CancelCause::Cancelled });
+        assert!(!work.order().wants_cancel(), "a confirmed cancel leaves nothing to cancel");
     }
 }
 
@@ -217,6 +239,12 @@ impl Work<'_, '_> {
         if self.order().external_order_id.is_none() {
             self.record(Change::Accepted { external_order_id });
         }
+        let order = self.order();
+        assert!(
+            order.external_order_id.is_some(),
+            "an order with a record at the exchange has its id"
+        );
+        assert_ne!(order.status, Status::Pending, "an accepted order is not pending");
     }
 }
 
@@ -227,6 +255,7 @@ fn is_believed(work: &mut Work<'_, '_>, named: &ExternalOrderId) -> bool {
     let now = work.turn.now;
     let before = work.entry.underway.record_id.take().filter(|before| before.id == *named);
     let since = before.map_or(now, |before| before.since);
+    assert!(since <= now, "a record comes before it is repeated");
     let accepted_under = work.order().external_order_id.clone();
     let is_other = accepted_under.as_ref().is_some_and(|known| known != named);
     let is_repeated = now.micros_since(since) >= work.turn.options.unknown_span_micros;
@@ -264,12 +293,17 @@ fn take_record(work: &mut Work<'_, '_>, record: ExchangeRecord, reason: Option<Q
     let ExchangeRecord { external_order_id, state, executions, unreadable, .. } = record;
     let is_other =
         work.order().external_order_id.as_ref().is_some_and(|known| *known != external_order_id);
+    assert!(
+        !is_other || work.entry.underway.record_id.as_ref().is_some_and(|named| named.is_other),
+        "a record under another id is believed only once it was repeated"
+    );
     work.record_external_id(external_order_id);
     count_listed(work, executions);
     if is_other {
         // It adds its executions, and proves nothing about the order that was accepted.
         return;
     }
+    assert!(work.order().external_order_id.is_some(), "an order with a record has its id");
     judge_missing(work, listed);
     take_state(work, state, reason);
     if unreadable.is_empty() {
@@ -297,9 +331,11 @@ fn take_state(work: &mut Work<'_, '_>, state: ExchangeOrderState, reason: Option
         }
         ExchangeOrderState::Cancelled => {
             work.record(Change::Cancelled { cause: CancelCause::Cancelled });
+            assert!(!work.order().is_open(), "an order that has ended at the exchange is not open");
         }
         ExchangeOrderState::Expired => {
             work.record(Change::Cancelled { cause: CancelCause::Expired });
+            assert!(!work.order().is_open(), "an order that has ended at the exchange is not open");
         }
     }
 }
@@ -324,6 +360,10 @@ fn unknown_at_exchange(
                 work.schedule_query(passes_at.min(latest));
             } else if confirms_unknown(work, (asked_at, as_of.as_ref()), span) {
                 work.record(Change::NotAccepted);
+                assert!(
+                    may_live(work.order()),
+                    "an order that failed in doubt is asked about again"
+                );
                 schedule_relook(work);
             }
         }
@@ -332,6 +372,7 @@ fn unknown_at_exchange(
             // The exchange accepted it once: its record lags, or it lost the order.
             if confirms_unknown(work, (asked_at, as_of.as_ref()), span.saturating_mul(LOST_SPANS)) {
                 work.record(Change::Cancelled { cause: CancelCause::Unknown });
+                assert_eq!(work.order().status, Status::Cancelled, "a lost order is cancelled");
             }
         }
         Status::Failed => schedule_relook(work),
@@ -349,7 +390,11 @@ fn unknown_at_exchange(
 /// The last moment at which the exchange may accept an order. The time of a query is told in the
 /// same clock, corrected by what is known of the exchange's clock.
 fn never_accepted_after(work: &Work<'_, '_>) -> TimestampMicros {
-    work.order().submit_before.saturating_add_micros(work.turn.options.clock_tolerance_micros)
+    let order = work.order();
+    let never_after =
+        order.submit_before.saturating_add_micros(work.turn.options.clock_tolerance_micros);
+    assert!(never_after >= order.submit_before, "no order is given up before its deadline");
+    never_after
 }
 
 /// Whether this "unknown order" confirms an earlier one: asked for at least `span` after it, and
@@ -367,7 +412,10 @@ fn confirms_unknown(
         .underway
         .unknown
         .filter(|first| first.feed.0 == session)
+        // The first one, or the first in this session.
         .unwrap_or(UnknownAnswer { since: now, feed: (session, sequence) });
+    assert!(first.since <= now, "an answer comes before it is confirmed");
+    assert!(first.feed.1 <= sequence, "the feed never goes back within a session");
     work.entry.underway.unknown = Some(first);
     let waited = asked_at.micros_since(first.since);
     let is_newer = match (as_of, work.turn.feed.covered_by(as_of)) {

@@ -29,13 +29,16 @@ impl Engine {
         let order_id = request.order_id;
         let created = self.created_event(request, turn);
         self.insert(&created);
-        self.with_order(order_id, turn, |work| {
+        let submitted = self.with_order(order_id, turn, |work| {
+            assert_eq!(work.order().version, 1, "a new order is in its first version");
+            assert_eq!(work.order().status, Status::Pending, "a new order is pending");
             work.entry.waiting.push(Waiting::ForCreate(to));
             work.entry.underway.submit = SubmitFate::InFlight;
             let order = Arc::clone(work.order());
             work.turn.out.record(Event::Created(created), &order);
             work.turn.out.effects.push(Effect::Submit(order));
         });
+        assert!(submitted.is_some(), "a created order is in memory");
     }
 
     fn created_event(&self, request: CreateOrder, turn: &Turn<'_>) -> Created {
@@ -45,6 +48,9 @@ impl Engine {
             None => request.user,
         };
         let recorded_at = turn.now.max(request.created_at);
+        let submit_before = recorded_at.saturating_add_micros(turn.options.submit_window_micros);
+        assert!(submit_before >= request.created_at, "a deadline follows the creation");
+        assert_eq!(user.partition(), request.order_id.partition(), "an order is its user's");
         Created {
             order_id: request.order_id,
             user,
@@ -55,7 +61,7 @@ impl Engine {
             time_in_force: request.time_in_force,
             num_shares: request.num_shares,
             created_at: request.created_at,
-            submit_before: recorded_at.saturating_add_micros(turn.options.submit_window_micros),
+            submit_before,
         }
     }
 
@@ -72,16 +78,14 @@ impl Engine {
             turn.out.effects.push(Effect::ReplyCancel { to, reply: CancelReply::NotFound });
             return;
         }
-        self.with_order(order_id, turn, |work| {
+        let taken = self.with_order(order_id, turn, |work| {
             request_cancel(work);
-            let order = work.order();
-            let is_undecided = matches!(order.status, Status::Pending | Status::PendingCancel);
-            if is_undecided {
-                work.entry.waiting.push(Waiting::ForCancel(to));
-            } else if let Some(reply) = cancel_answer(order) {
-                work.turn.out.effects.push(Effect::ReplyCancel { to, reply });
+            match cancel_answer(work.order()) {
+                None => work.entry.waiting.push(Waiting::ForCancel(to)),
+                Some(reply) => work.turn.out.effects.push(Effect::ReplyCancel { to, reply }),
             }
         });
+        assert!(taken.is_some(), "an order to cancel is in memory");
     }
 
     /// Answers a client whose wait timed out: with the order as it is, or as cancelled if the
@@ -101,8 +105,15 @@ impl Engine {
         let is_ours = |waiting: &Waiting| match *waiting {
             Waiting::ForCreate(other) | Waiting::ForCancel(other) => other == to,
         };
+        // Answered already.
         let Some(place) = entry.waiting.iter().position(is_ours) else { return };
         let order = Arc::clone(entry.tracked.order());
+        let is_undecided = matches!(order.status, Status::Pending | Status::PendingCancel);
+        assert!(
+            is_undecided || order.external_order_id.is_none(),
+            "a client waits only for what is not known"
+        );
+        assert_ne!(order.status, Status::Failed, "a failed order has an outcome to tell");
         turn.out.effects.push(match entry.waiting.remove(place) {
             Waiting::ForCreate(to) => {
                 Effect::ReplyCreate { to, reply: CreateReply::Pending(order) }
@@ -123,5 +134,12 @@ pub(super) fn request_cancel(work: &mut Work<'_, '_>) -> bool {
         // An earlier cancel returned without an outcome: query now instead of waiting.
         work.entry.query(QueryReason::Periodic, work.turn.now, work.turn.out);
     }
-    work.order().version != version_before
+    let order = work.order();
+    assert!(
+        order.awaits_cancel() || order.status.is_terminal(),
+        "an order whose cancel was requested awaits it until it has ended"
+    );
+    let is_new = order.version != version_before;
+    assert!(!(is_new && was_pending_cancel), "a pending cancel is not requested again");
+    is_new
 }

@@ -20,8 +20,8 @@ use super::unclaimed::Unclaimed;
 use super::unmatched::{LogState, UnmatchedLine, UnmatchedReports};
 use crate::order::{Event, Order, TrackedOrder};
 use crate::types::{
-    ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, USER_PARTITIONS, UserId,
-    UserPartition,
+    ClientOrderId, ExternalOrderId, MAX_ORDER_SHARES, OrderId, TimestampMicros, USER_PARTITIONS,
+    UserId, UserPartition,
 };
 
 /// Hash tables for exchange ids: as many as all engines together have for their orders.
@@ -66,6 +66,7 @@ pub struct Engines {
 impl Engines {
     /// Creates engines without orders.
     pub fn new(options: EngineOptions) -> Self {
+        assert!(options.relook_pauses_micros.is_sorted(), "orders are looked at ever less often");
         Self {
             partitions: std::array::from_fn(|_| Engine::default()),
             by_external_id: SpreadMap::new(EXTERNAL_ID_TABLES),
@@ -123,6 +124,7 @@ impl Engines {
     /// Ends recovery: delivers reports whose orders are now known, and begins to reconcile every
     /// open order with the exchange.
     pub fn start(&mut self, now: TimestampMicros, out: &mut Outbox) {
+        assert!(out.is_empty(), "nothing is decided before the start");
         self.advance(now);
         for id in self.unmatched.ids() {
             if self.ambiguous.contains_key(&id) {
@@ -140,10 +142,13 @@ impl Engines {
         }
         self.note_ended_since(0, out);
         self.begin_reconciliation();
+        assert!(self.is_reconciling(), "a start reconciles all open orders");
+        self.debug_assert_lists();
     }
 
     /// Notes the orders that ended with events from `first_event` on, which no turn has examined.
     pub(super) fn note_ended_since(&mut self, first_event: usize, out: &Outbox) {
+        assert!(first_event <= out.events.len(), "events are only added");
         for event in out.events.iter().skip(first_event) {
             if let Some(News::MayHaveEnded(order_id)) = news_for_node(event) {
                 self.note_if_ended(order_id, self.now);
@@ -159,7 +164,13 @@ impl Engines {
         to: ReplyTo,
         out: &mut Outbox,
     ) {
-        self.turn(now, request.user.partition(), out, |engine, turn| {
+        let partition = request.user.partition();
+        assert_eq!(request.order_id.partition(), partition, "an order is in its user's partition");
+        assert!(
+            (1..=MAX_ORDER_SHARES).contains(&request.num_shares),
+            "a validated order has some shares, and not too many"
+        );
+        self.turn(now, partition, out, |engine, turn| {
             engine.create(request, to, turn);
         });
     }
@@ -266,9 +277,15 @@ impl Engines {
     /// Takes an unsolicited report that the exchange forgets once acknowledged: an unmatched one is
     /// logged along with everything else that this input decides.
     pub fn report_durably(&mut self, now: TimestampMicros, report: Report, out: &mut Outbox) {
+        // Its order has taken it.
         let Some(report) = self.report_known(now, report, out) else { return };
         let unmatched = UnmatchedLine::new(report, self.now);
-        match self.unmatched.add_logged(&unmatched) {
+        let state = self.unmatched.add_logged(&unmatched);
+        debug_assert!(
+            self.unmatched.has(&unmatched.report.external_order_id),
+            "an unmatched report is kept"
+        );
+        match state {
             LogState::Logged => {}
             LogState::Unlogged => out.events.push(Event::UnmatchedReport(unmatched.report)),
         }
@@ -327,9 +344,10 @@ impl Engines {
     pub fn tick(&mut self, now: TimestampMicros, limit: usize, out: &mut Outbox) -> bool {
         self.advance(now);
         let age = self.options.unmatched_report_age_micros;
-        let received_before = TimestampMicros::new(self.now.micros().saturating_sub(age));
+        let received_before = self.before_now(age);
         let expired = self.unmatched.expire(received_before);
         let overflowed = self.unmatched.take_overflow_count();
+        // Where other nodes have other users, lines about theirs expire all the time.
         if !self.options.shares_users {
             self.unclaimed.expired += expired;
             self.unclaimed.overflowed += overflowed;
@@ -338,6 +356,11 @@ impl Engines {
         self.look_up_unmatched(out);
         self.expire_unreadable(out);
         self.query_due(now, limit, out)
+    }
+
+    /// So long before now; the beginning of all times if the clock is not as far.
+    pub(super) fn before_now(&self, micros: u64) -> TimestampMicros {
+        TimestampMicros::new(self.now.micros().saturating_sub(micros))
     }
 
     /// Queries the orders that are due, at most `limit` of each partition. Returns true if more are due.
@@ -350,6 +373,7 @@ impl Engines {
             more |= engine.query_overdue(limit, &mut turn);
             more |= engine.run_scheduled_queries(limit, &mut absent, &mut turn);
         }
+        assert!(absent.len() <= limit * USER_PARTITIONS, "a look has a limit in each partition");
         for order_id in absent {
             self.look_up_order(order_id, false, out);
         }

@@ -177,6 +177,7 @@ impl ExecutionLines {
 
     pub(super) fn note_line(&mut self, id: &ExecutionId, (session, sequence): (u32, u64)) {
         self.begin(session);
+        self.assert_invariants();
         if let Some(many) = &mut self.many {
             let known = many.0.entry(id.clone()).or_insert(sequence);
             *known = sequence.min(*known);
@@ -187,7 +188,9 @@ impl ExecutionLines {
             None => self.few.push((id.clone(), sequence)),
         }
         if self.few.len() > LINEAR_SEARCH_LIMIT {
-            self.many = Some(Box::new(ManyLines(self.few.drain(..).collect())));
+            let many: HashMap<_, _> = self.few.drain(..).collect();
+            assert_eq!(many.len(), LINEAR_SEARCH_LIMIT + 1, "an execution is noted once");
+            self.many = Some(Box::new(ManyLines(many)));
         }
     }
 
@@ -196,6 +199,7 @@ impl ExecutionLines {
     }
 
     pub(super) fn shown(&self, id: &ExecutionId, session: u32) -> Shown {
+        self.assert_invariants();
         if self.session != session {
             return Shown::Before;
         }
@@ -210,7 +214,13 @@ impl ExecutionLines {
         }
     }
 
+    fn assert_invariants(&self) {
+        assert!(self.few.len() <= LINEAR_SEARCH_LIMIT, "few lines are searched linearly");
+        assert!(self.many.is_none() || self.few.is_empty(), "lines are noted in one place");
+    }
+
     fn begin(&mut self, session: u32) {
+        assert!(self.session <= session, "feed sessions are numbered upwards");
         if self.session != session {
             self.session = session;
             self.few.clear();
@@ -255,6 +265,7 @@ impl Entry {
 
     /// Queries the exchange's record, unless a query is in flight.
     pub(super) fn query(&mut self, reason: QueryReason, now: TimestampMicros, out: &mut Outbox) {
+        assert!(self.underway.asked_at <= now, "the time of queries never goes back");
         if self.underway.query.is_none() {
             self.underway.query = Some(reason);
             self.underway.asked_at = now;
@@ -274,6 +285,7 @@ impl Entry {
     ) {
         self.underway.query_again = self.underway.query.is_some();
         self.query(reason, now, out);
+        assert!(self.underway.query.is_some(), "a record is on its way");
     }
 
     /// Sends the pending cancel, once per request.
@@ -331,7 +343,7 @@ impl Entry {
     /// Whether it is in a terminal state with nothing in flight, waiting or unsure.
     pub(super) fn is_idle(&self) -> bool {
         let underway = &self.underway;
-        !self.order().is_open()
+        let is_idle = !self.order().is_open()
             && self.waiting.is_empty()
             && underway.submit != SubmitFate::InFlight
             && underway.query.is_none()
@@ -339,7 +351,10 @@ impl Entry {
             && !underway.shares_external_id
             && !underway.cancel_unanswered
             && self.tracked.cases().is_empty()
-            && underway.doubt.as_ref().is_none_or(|doubt| doubt.missing_since.is_none())
+            && underway.doubt.as_ref().is_none_or(|doubt| doubt.missing_since.is_none());
+        assert!(!(is_idle && self.has_requests_underway()), "an idle order waits for no answer");
+        assert!(!(is_idle && self.needs_watch()), "an idle order needs no query");
+        is_idle
     }
 
     /// Whether the exchange owes an answer to its submit or cancel, or a client waits for ours.
@@ -348,6 +363,40 @@ impl Entry {
         !self.waiting.is_empty()
             || underway.submit == SubmitFate::InFlight
             || underway.cancel_unanswered
+    }
+
+    /// What holds between the parts of an entry once an input has worked on it.
+    pub(super) fn assert_invariants(&self) {
+        let (order, underway) = (self.order(), &self.underway);
+        let wants_cancel = order.wants_cancel();
+        assert!(!underway.cancel_sent || wants_cancel, "only a wanted cancel is sent");
+        assert!(!underway.cancel_confirmed || wants_cancel, "only a wanted cancel is confirmed");
+        assert!(
+            !underway.query_again || underway.query.is_some(),
+            "a stale answer is one to a query in flight"
+        );
+        assert_eq!(underway.listed_open, order.is_open(), "the set of open orders is complete");
+        assert_eq!(
+            underway.listed_unreconciled, underway.unreconciled,
+            "the set of unreconciled orders is complete"
+        );
+        assert_eq!(
+            underway.listed_case,
+            !self.tracked.cases().is_empty(),
+            "the set of orders with open cases is complete"
+        );
+        assert_eq!(
+            underway.listed_query_at, underway.next_query_at,
+            "the set of scheduled queries is complete"
+        );
+        assert!(underway.watched || !self.needs_watch(), "what the exchange may forget is watched");
+        debug_assert!(
+            self.waiting.iter().all(|waiting| match waiting {
+                Waiting::ForCreate(_) => create_answer(order).is_none(),
+                Waiting::ForCancel(_) => cancel_answer(order).is_none(),
+            }),
+            "a client waits only for what is not known"
+        );
     }
 
     /// Whether it must be queried if the exchange stays silent.
@@ -365,7 +414,9 @@ fn create_answer(order: &Arc<Order>) -> Option<CreateReply> {
     if order.status == Status::Failed {
         return Some(CreateReply::Rejected(Arc::clone(order)));
     }
-    order.external_order_id.is_some().then(|| CreateReply::Accepted(Arc::clone(order)))
+    let is_accepted = order.external_order_id.is_some();
+    assert!(!(is_accepted && order.status == Status::Pending), "an accepted order is not pending");
+    is_accepted.then(|| CreateReply::Accepted(Arc::clone(order)))
 }
 
 /// The answer to a cancel of an order in its current version, once known.

@@ -41,6 +41,7 @@ impl Listed {
             .collect();
         let covers = work.turn.feed.covered_by(record.as_of.as_ref());
         let doubt = work.entry.underway.doubt.as_ref();
+        // None unless executions came while the query was in flight.
         let newer = doubt.map(|doubt| doubt.counted_meanwhile.as_slice()).unwrap_or_default();
         // `as_of` is better evidence than the time of the query.
         let is_newer = |id: &ExecutionId| covers.is_none() && newer.contains(id);
@@ -49,10 +50,15 @@ impl Listed {
         let (newer, mut missing): (Vec<_>, Vec<_>) = lacking.partition(is_newer);
         // Decisions must not depend on the order of a hash map.
         missing.sort_unstable();
+        debug_assert!(
+            missing.is_sorted_by(|one, next| one < next),
+            "an execution is missing from a record once"
+        );
         let lacks_newer = !newer.is_empty();
         Self { shares, filled: record.filled_shares, covers, missing, lacks_newer }
     }
 
+    /// Total shares of its list. Saturates only for nonsense of the exchange.
     fn sum(&self) -> Shares {
         self.shares.values().fold(0, |sum, shares| sum.saturating_add(*shares))
     }
@@ -71,9 +77,15 @@ pub(super) fn reconciles(
     as_of: Option<&FeedPlace>,
     is_behind: bool,
 ) -> bool {
+    // No gap to cover.
     let Some(reconciling) = work.entry.underway.reconciling.take() else { return true };
     let options = *work.turn.options;
-    let (session, _) = work.turn.feed.place();
+    let (session, sequence) = work.turn.feed.place();
+    assert!(reconciling.since <= work.turn.now, "a reconciliation begins before it ends");
+    assert!(
+        reconciling.feed <= (session, sequence),
+        "the feed never goes back: sessions are numbered upwards, and lines within them"
+    );
     let covers = work.turn.feed.covered_by(as_of);
     // The current session began after the gap, or is the one with the gap.
     let is_covered =
@@ -93,6 +105,7 @@ pub(super) fn reconciles(
 
 fn schedule_two_queries(work: &mut Work<'_, '_>) {
     let [first, second, ..] = work.turn.options.relook_pauses_micros;
+    assert!(first <= second, "the second of two queries is not before the first");
     work.schedule_query(work.turn.now.saturating_add_micros(first));
     work.entry.underway.extra_query_at = Some(work.turn.now.saturating_add_micros(second));
 }
@@ -124,7 +137,9 @@ pub(super) fn count_listed(work: &mut Work<'_, '_>, executions: Vec<Fill>) {
                 let is_misfit = work.misfit(&fill, None).is_some();
                 let (session, _) = work.turn.feed.place();
                 work.entry.underway.lines.note_record(&fill.execution_id, session);
+                let events_before = work.turn.out.events.len();
                 work.record(Change::Filled(fill));
+                assert!(work.turn.out.events.len() > events_before, "a new execution is recorded");
                 if is_misfit {
                     work.alert(Anomaly::MisfitConfirmed);
                 }
@@ -159,6 +174,10 @@ pub(super) fn judge_missing(work: &mut Work<'_, '_>, mut listed: Listed) {
     // A truncated list with the same total does not contradict what counts here.
     let contradicts = listed.filled.max(listed.sum()) < work.order().filled_shares;
     let is_short = listed.sum() < listed.filled && work.order().filled_shares < listed.filled;
+    assert!(
+        !(contradicts && is_short),
+        "a record has more filled shares than count here, or fewer"
+    );
     if !is_short {
         work.supersede_order(CaseCause::ShortList);
     }
@@ -187,7 +206,8 @@ pub(super) fn judge_missing(work: &mut Work<'_, '_>, mut listed: Listed) {
 /// such records, the second of which covers everything that the feed had brought at the first, and
 /// an order that has been quiet: an execution that was posted to us may be ahead of its line.
 fn is_proven_void(work: &Work<'_, '_>, listed: &Listed, id: &ExecutionId) -> bool {
-    let (session, _) = work.turn.feed.place();
+    let (session, sequence) = work.turn.feed.place();
+    // Without these it is no proof.
     let (Some(covers), true) = (listed.covers, listed.is_whole()) else { return false };
     match work.entry.underway.lines.shown(id, session) {
         Shown::ByLine(line) => covers >= line,
@@ -199,6 +219,8 @@ fn is_proven_void(work: &Work<'_, '_>, listed: &Listed, id: &ExecutionId) -> boo
                 return false;
             }
             doubt.and_then(|doubt| doubt.covered_since).is_some_and(|(since, feed)| {
+                assert!(since <= work.turn.now, "a record comes before the one that confirms it");
+                assert!(feed <= (session, sequence), "the feed never goes back");
                 let waited = work.turn.now.micros_since(since);
                 let is_second = waited >= work.turn.options.unknown_span_micros;
                 is_second && feed.0 == session && covers >= feed.1
@@ -219,17 +241,30 @@ fn is_explained_by(work: &Work<'_, '_>, listed: &Listed, doubtful: &[ExecutionId
         return false;
     }
     let order = work.order();
+    // Zero unless it is over-filled.
     let excess = order.filled_shares.saturating_sub(order.num_shares);
     let executions = work.entry.tracked.executions();
     let counted = doubtful.iter().filter_map(|id| executions.get(id)?.counted());
     let shares = counted.fold(0, |sum: Shares, (shares, _)| sum.saturating_add(shares));
-    excess > 0 && shares == excess && listed.is_whole() && listed.filled <= order.num_shares
+    let is_explained =
+        excess > 0 && shares == excess && listed.is_whole() && listed.filled <= order.num_shares;
+    assert!(!is_explained || !doubtful.is_empty(), "an over-fill is explained by executions");
+    is_explained
 }
 
 fn take_back(work: &mut Work<'_, '_>, executions: Vec<ExecutionId>) {
     for execution_id in executions {
         let open = work.entry.tracked.case_of(&execution_id).map(|open| open.number);
+        let filled_before = work.order().filled_shares;
+        debug_assert!(
+            matches!(
+                work.entry.tracked.executions().get(&execution_id),
+                Some(Execution::Counted { .. })
+            ),
+            "only what counts is taken back"
+        );
         work.record(Change::TakenBack { execution_id });
+        assert!(work.order().filled_shares <= filled_before, "what is taken back counts no more");
         work.alert(Anomaly::TakenBack);
         if let Some(number) = open {
             work.supersede(number, "the exchange's record proves it void");
@@ -248,6 +283,11 @@ fn keep_in_doubt(work: &mut Work<'_, '_>, is_whole_and_covers: bool) -> bool {
         doubt.covered_since = Some((now, feed));
     }
     let since = *doubt.missing_since.get_or_insert(now);
+    assert!(since <= now, "doubt begins before it is noted");
+    assert!(
+        doubt.covered_since.is_none_or(|(covered_since, _)| covered_since <= now),
+        "a record comes before it is judged"
+    );
     let pause = options.grace_micros.saturating_mul(1 << doubt.records.min(MAX_DOUBLINGS));
     doubt.records = doubt.records.saturating_add(1);
     work.schedule_query(now.saturating_add_micros(pause.min(options.max_doubt_pause_micros)));
@@ -261,12 +301,12 @@ fn open_doubtful(work: &mut Work<'_, '_>, doubtful: Vec<ExecutionId>) {
             continue;
         }
         let counted = work.entry.tracked.executions().get(&execution_id);
-        if let Some(Execution::Counted { num_shares, price }) = counted {
-            let executed_at = work.order().updated_at;
-            let fill = Fill { execution_id, price, num_shares, executed_at };
-            let text = "it counts, and the exchange's record lacks it".into();
-            let case = Case { cause: CaseCause::Doubtful, execution: Some(fill), text };
-            work.open_case(case);
-        }
+        let Some(Execution::Counted { num_shares, price }) = counted else {
+            unreachable!("a doubtful execution counts until it is taken back: {counted:?}");
+        };
+        let executed_at = work.order().updated_at;
+        let fill = Fill { execution_id, price, num_shares, executed_at };
+        let text = "it counts, and the exchange's record lacks it".into();
+        work.open_case(Case { cause: CaseCause::Doubtful, execution: Some(fill), text });
     }
 }

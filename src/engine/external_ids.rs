@@ -18,6 +18,7 @@ impl Engines {
     pub(super) fn index_other_id(&mut self, order_id: OrderId, out: &mut Outbox) {
         let entry = self.engine(order_id.partition()).orders.get(&order_id);
         let named = entry.and_then(|entry| entry.underway.record_id.as_ref());
+        // Nearly every record names the id that the order was accepted under.
         let Some(id) = named.filter(|named| named.is_other).map(|named| named.id.clone()) else {
             return;
         };
@@ -42,7 +43,9 @@ impl Engines {
         if known == order_id {
             return true;
         }
+        // None before the second order comes.
         let sharing = self.ambiguous.get(external_order_id).map(Vec::as_slice).unwrap_or_default();
+        assert!(sharing.is_empty() || sharing.len() > 1, "an ambiguous id is shared");
         let is_free_of = |known: &OrderId| {
             *known == order_id
                 || self.order(*known).is_none_or(|order| {
@@ -54,6 +57,11 @@ impl Engines {
             if let Some(sharing) = self.ambiguous.remove(external_order_id) {
                 self.mark_sharing(&sharing, false);
             }
+            debug_assert_eq!(
+                self.by_external_id.get(external_order_id),
+                Some(&order_id),
+                "an id that is free again belongs to the newer order"
+            );
             return true;
         }
         if self.ambiguous.len() < MAX_AMBIGUOUS_IDS {
@@ -63,6 +71,8 @@ impl Engines {
                     sharing.push(order_id);
                 }
             }
+            assert!(sharing.len() > 1, "an ambiguous id is shared");
+            assert!(self.ambiguous.len() <= MAX_AMBIGUOUS_IDS, "ambiguous ids are bounded");
             self.mark_sharing(&[known, order_id], true);
         }
         false
@@ -86,8 +96,10 @@ impl Engines {
 
     /// Notes that an order in memory has this id, and asks about all that share it.
     pub(super) fn share_id(&mut self, id: &ExternalOrderId, order_id: OrderId, out: &mut Outbox) {
-        let created_at = self.order(order_id).map(|order| order.created_at);
-        let is_alone = self.index(id, order_id, created_at.unwrap_or_default());
+        let Some(created_at) = self.order(order_id).map(|order| order.created_at) else {
+            unreachable!("order {order_id} is in memory: its caller checked or loaded it");
+        };
+        let is_alone = self.index(id, order_id, created_at);
         if !is_alone {
             out.effects.push(Effect::Alert(Alert::ExternalIdReused { order_id }));
             self.reconcile_sharing(id, out);
@@ -96,6 +108,7 @@ impl Engines {
 
     /// Queries all orders that share an id: their records tell which one has it.
     pub(super) fn reconcile_sharing(&mut self, id: &ExternalOrderId, out: &mut Outbox) {
+        // None once there are too many ambiguous ids.
         for order_id in self.ambiguous.get(id).cloned().unwrap_or_default() {
             self.reconcile_in_turn(order_id, out);
         }
@@ -110,6 +123,7 @@ impl Engines {
     /// Withholds cancels under a shared id, unless the exchange's records have only this order
     /// under it: no order may be cancelled in place of another. Each query tries them again.
     pub(super) fn withhold_cancels(&mut self, first_effect: usize, out: &mut Outbox) {
+        assert!(first_effect <= out.effects.len(), "effects are only added");
         for effect in out.effects.iter_mut().skip(first_effect) {
             let Effect::Cancel { order_id, external_order_id, .. } = effect else { continue };
             let order_id = *order_id;
@@ -120,6 +134,7 @@ impl Engines {
             let Some(entry) = orders.get_mut(&order_id) else {
                 unreachable!("order {order_id} is in memory: this turn cancels it");
             };
+            assert!(entry.underway.cancel_unanswered, "a cancel is withheld before it is answered");
             entry.underway.cancel_sent = false;
             entry.underway.cancel_unanswered = false;
             *effect = Effect::Alert(Alert::ExternalIdReused { order_id });
@@ -128,6 +143,7 @@ impl Engines {
 
     fn is_cancel_certain(&self, order_id: OrderId, id: &ExternalOrderId) -> bool {
         let Some(sharing) = self.ambiguous.get(id) else { return true };
+        assert!(sharing.len() > 1, "an ambiguous id is shared");
         let is_recorded = |order_id: &OrderId| {
             let entry = self.engine(order_id.partition()).orders.get(order_id);
             let named = entry.and_then(|entry| entry.underway.record_id.as_ref());
@@ -150,6 +166,7 @@ impl Engines {
         if is_late && self.used_late.len() < MAX_AMBIGUOUS_IDS {
             self.used_late.insert(id.clone(), order_id);
         }
+        assert!(self.used_late.len() <= MAX_AMBIGUOUS_IDS, "ids used late are bounded");
     }
 
     /// Queries a newly accepted order and the ended order that had its id before, if lines have
@@ -160,6 +177,7 @@ impl Engines {
         order_id: OrderId,
         out: &mut Outbox,
     ) {
+        // Nearly no id is used late.
         let Some(before) = self.used_late.remove(id).filter(|before| *before != order_id) else {
             return;
         };
@@ -176,6 +194,7 @@ impl Engines {
     /// one of them.
     fn mark_sharing(&mut self, orders: &[OrderId], is_sharing: bool) {
         for order_id in orders {
+            // One may have left memory before the other came.
             if let Some(entry) = self.engine_mut(order_id.partition()).orders.get_mut(order_id) {
                 entry.underway.shares_external_id = is_sharing;
                 entry.underway.record_id = None;

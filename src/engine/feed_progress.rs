@@ -35,6 +35,15 @@ impl FeedProgress {
         } else {
             self.begin_numbering(session, sequence, is_same);
         }
+        assert!(self.is_current(session), "the feed is in the session that it names");
+        assert_eq!(self.sequence, sequence, "the feed continues where it says");
+        self.assert_invariants();
+    }
+
+    fn assert_invariants(&self) {
+        assert_eq!(self.session.is_some(), self.number > 0, "sessions are numbered from 1");
+        assert!(self.session.is_some() || self.sequence == 0, "a sequence is one of a session");
+        assert!(self.session.is_some() || self.past.is_empty(), "no session is before the first");
     }
 
     /// The session restarted its numbering.
@@ -50,10 +59,12 @@ impl FeedProgress {
         self.is_logged = false;
         self.is_renumbered = is_renumbered;
         self.number += 1;
+        self.assert_invariants();
     }
 
     /// Names the current session, and remembers the one before.
     fn name(&mut self, session: CompactString) {
+        let remembered = self.past.len();
         let before = self.session.replace(session);
         if let Some(before) = before.filter(|before| self.session.as_ref() != Some(before)) {
             self.past.retain(|past| *past != before);
@@ -62,14 +73,21 @@ impl FeedProgress {
                 self.past.pop_front();
             }
         }
+        assert!(self.past.len() <= remembered + 1, "one name at most is remembered at a time");
+        assert!(
+            self.past.len() <= remembered.max(MAX_PAST_SESSIONS),
+            "names of earlier sessions are bounded"
+        );
     }
 
     /// Everything up to `sequence` was taken.
     pub(super) fn reach(&mut self, sequence: u64) {
+        // Before the first session there is nothing to reach.
         if self.session.is_some() && sequence > self.sequence {
             self.sequence = sequence;
             self.is_logged = false;
         }
+        assert!(self.session.is_none() || self.sequence >= sequence, "the feed has come as far");
     }
 
     /// The position to log, unless the log has it.
@@ -116,6 +134,7 @@ impl FeedProgress {
         }
         self.sequence = position.sequence;
         self.is_logged = true;
+        self.assert_invariants();
     }
 
     /// The current position: number of the session within this run, and last sequence.

@@ -21,10 +21,15 @@ fn fingerprint(id: &ExternalOrderId) -> u64 {
 impl ForgottenIds {
     /// An order that had this id leaves memory.
     pub(super) fn add(&mut self, now: TimestampMicros, id: &ExternalOrderId) {
+        assert!(
+            self.by_age.back().is_none_or(|(last, _)| *last <= now),
+            "ids are forgotten in the order of time"
+        );
         let fingerprint = fingerprint(id);
         if self.known.insert(fingerprint) {
             self.by_age.push_back((now, fingerprint));
         }
+        assert_eq!(self.known.len(), self.by_age.len(), "a fingerprint is known once");
     }
 
     /// Whether the store may have an order with this id that matters here.
@@ -35,8 +40,10 @@ impl ForgottenIds {
     /// Drops those that were forgotten before this time.
     pub(super) fn drop_before(&mut self, time: TimestampMicros) {
         while let Some((_, fingerprint)) = self.by_age.pop_front_if(|(at, _)| *at < time) {
-            self.known.remove(&fingerprint);
+            let was_known = self.known.remove(&fingerprint);
+            assert!(was_known, "a fingerprint with an age is known");
         }
+        assert_eq!(self.known.len(), self.by_age.len(), "a fingerprint is known once");
     }
 }
 

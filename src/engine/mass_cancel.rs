@@ -44,12 +44,20 @@ impl CancelSweep {
 
     /// The current partition; `None` when done.
     fn partition(&self) -> Option<UserPartition> {
+        assert!(self.partition <= USER_PARTITIONS, "a sweep ends after the last partition");
         let is_done = self.partition >= USER_PARTITIONS;
-        u8::try_from(self.partition).ok().filter(|_| !is_done).and_then(UserPartition::new)
+        let partition = u8::try_from(self.partition).ok().filter(|_| !is_done);
+        let partition = partition.and_then(UserPartition::new);
+        assert_eq!(partition.is_none(), is_done, "a number below the limit is one of a partition");
+        partition
     }
 
     fn advance(&mut self, last: Option<OrderId>) {
         assert!(self.partition < USER_PARTITIONS, "a finished sweep does not advance");
+        assert!(
+            last.is_none_or(|last| self.after.is_none_or(|after| after < last)),
+            "a sweep goes from older to newer orders"
+        );
         self.after = last;
         if last.is_none() {
             // All orders of a user are in one partition.
@@ -76,6 +84,10 @@ impl Engines {
             if room == 0 {
                 return true;
             }
+            assert!(
+                sweep.scope.user.as_ref().is_none_or(|user| user.partition() == partition),
+                "all orders of a user are in one partition"
+            );
             self.turn(now, partition, out, |engine, turn| {
                 let examined = engine.cancel_open(sweep, room, turn);
                 assert!(examined <= room, "a sweep examines at most its limit");
@@ -97,8 +109,10 @@ impl Engine {
                 unreachable!("open order {order_id} is in memory");
             };
             if sweep.scope.has(order) {
-                let is_new = self.with_order(*order_id, turn, request_cancel);
-                sweep.asked += u64::from(is_new == Some(true));
+                let Some(is_new) = self.with_order(*order_id, turn, request_cancel) else {
+                    unreachable!("open order {order_id} is in memory");
+                };
+                sweep.asked += u64::from(is_new);
             }
         }
         let is_whole = next.len() < limit;

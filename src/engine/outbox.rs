@@ -166,6 +166,10 @@ impl Outbox {
             Some(order.order_id),
             "an event is published with a version of its own order"
         );
+        assert!(
+            !matches!(event, Event::Created(_)) || order.version == 1,
+            "an order is created in its first version"
+        );
         let place = self.events.len();
         self.events.push(event);
         self.effects.push(Effect::Publish { order: Arc::clone(order), event: Some(place) });

@@ -100,7 +100,12 @@ impl Engine {
 
     /// The current version of an order, durable or not.
     pub fn order(&self, order_id: OrderId) -> Option<&Arc<Order>> {
-        self.orders.get(&order_id).map(Entry::order)
+        let order = self.orders.get(&order_id).map(Entry::order);
+        debug_assert!(
+            order.is_none_or(|order| order.order_id == order_id),
+            "an order is kept under its own id"
+        );
+        order
     }
 
     /// An order with its executions and cases.
@@ -126,7 +131,10 @@ impl Engine {
     /// The order that a client's key names.
     pub(super) fn by_key(&self, user: &UserId, key: &ClientOrderId) -> Option<&Arc<Order>> {
         let order_id = self.keys.get(user)?.get(key)?;
-        self.order(*order_id)
+        let order = self.order(*order_id)?;
+        debug_assert_eq!(order.user, *user, "a key names an order of its user");
+        debug_assert_eq!(order.client_order_id.as_ref(), Some(key), "an order has its key");
+        Some(order)
     }
 
     /// Loads an order from the store. Its key stays in the store.
@@ -143,7 +151,10 @@ impl Engine {
         if entry.order().version != version || !entry.is_idle() {
             return None;
         }
-        let entry = self.orders.remove(&order_id)?;
+        let Some(entry) = self.orders.remove(&order_id) else {
+            unreachable!("order {order_id} is in memory: it was looked at just now");
+        };
+        assert!(!entry.order().is_open(), "only an order that has ended leaves memory");
         let lists = &self.lists;
         debug_assert!(!lists.open.contains(&order_id), "an idle order is not open");
         debug_assert!(!lists.unreconciled.contains(&order_id), "an idle order is reconciled");
@@ -170,6 +181,13 @@ impl Engine {
         let mut entry = Entry::new(TrackedOrder::new(created));
         list(&mut entry, &mut self.lists);
         self.orders.insert(created.order_id, entry);
+        debug_assert!(
+            created.client_order_id.as_ref().is_none_or(|key| {
+                self.by_key(&created.user, key).map(|order| order.order_id)
+                    == Some(created.order_id)
+            }),
+            "a key names its order"
+        );
     }
 
     /// Works on one order and applies the consequences. `None` if the order is not in memory.
@@ -184,13 +202,45 @@ impl Engine {
         turn.is_quarantine_full =
             !entry.underway.listed_case && self.lists.cases.len() >= MAX_ORDERS_WITH_CASES;
         let result = work(&mut Work { entry: &mut *entry, turn: &mut *turn });
+        assert!(entry.order().version >= version_before, "a version never goes back");
+        assert_eq!(entry.order().order_id, order_id, "work on an order leaves it in its place");
         if entry.order().version != version_before {
             entry.answer_waiting(turn.out);
         }
         entry.send_cancel(turn.out);
         list(entry, &mut self.lists);
         watch(entry, &mut self.watch, turn);
+        entry.assert_invariants();
         Some(result)
+    }
+
+    /// That its lists name orders in memory, which belong there. Looks at all of them.
+    pub(super) fn debug_assert_lists(&self) {
+        let entry = |order_id: &OrderId| self.orders.get(order_id);
+        debug_assert!(
+            self.lists.open.iter().all(|id| entry(id).is_some_and(|e| e.order().is_open())),
+            "listed orders are open"
+        );
+        debug_assert!(
+            self.lists
+                .unreconciled
+                .iter()
+                .all(|id| entry(id).is_some_and(|e| e.underway.unreconciled)),
+            "listed orders are unreconciled"
+        );
+        debug_assert!(
+            self.lists
+                .cases
+                .iter()
+                .all(|id| entry(id).is_some_and(|e| !e.tracked.cases().is_empty())),
+            "listed orders have open cases"
+        );
+        debug_assert!(
+            self.orders.values().filter(|entry| entry.order().is_open()).count()
+                == self.lists.open.len(),
+            "every open order is listed"
+        );
+        debug_assert!(self.watch.iter().is_sorted_by_key(|(due, _)| due), "the queue is sorted");
     }
 }
 
@@ -212,7 +262,8 @@ pub(super) fn list(entry: &mut Entry, lists: &mut Lists) {
         if belongs {
             set.insert(order_id);
         } else {
-            set.remove(&order_id);
+            let was_listed = set.remove(&order_id);
+            assert!(was_listed, "a set has the orders that say so");
         }
         *listed = belongs;
     }
@@ -220,7 +271,8 @@ pub(super) fn list(entry: &mut Entry, lists: &mut Lists) {
     lists.scheduled_queries.extend(underway.extra_query_at.take().map(|at| (at, order_id)));
     if underway.next_query_at != underway.listed_query_at {
         if let Some(at) = underway.listed_query_at {
-            lists.scheduled_queries.remove(&(at, order_id));
+            let was_listed = lists.scheduled_queries.remove(&(at, order_id));
+            assert!(was_listed, "a scheduled query is listed at its time");
         }
         if let Some(at) = underway.next_query_at {
             lists.scheduled_queries.insert((at, order_id));
@@ -237,6 +289,7 @@ pub(super) fn watch(
     if entry.needs_watch() && !entry.underway.watched {
         entry.underway.watched = true;
         let due = turn.now.saturating_add_micros(turn.options.grace_micros);
+        assert!(queue.back().is_none_or(|(last, _)| *last <= due), "the queue is sorted by time");
         queue.push_back((due, entry.order().order_id));
     }
 }
@@ -255,6 +308,7 @@ impl Work<'_, '_> {
     /// Applies a change and, if the order records it, appends it to the log.
     pub(super) fn record(&mut self, change: Change) {
         let was_terminal = self.order().status.is_terminal();
+        let (version_before, events_before) = (self.order().version, self.turn.out.events.len());
         let order_id = self.order().order_id;
         let filled_before = self.order().filled_shares;
         let changed = Changed { order_id, at: self.turn.now, change };
@@ -263,6 +317,11 @@ impl Work<'_, '_> {
             self.entry.note_fill(&changed.change);
             self.turn.out.record(Event::Changed(changed), self.entry.order());
         }
+        assert_eq!(
+            self.order().version - version_before,
+            (self.turn.out.events.len() - events_before) as u64,
+            "every version is made by an event"
+        );
         if let Some(anomaly) = applied.anomaly {
             self.alert(anomaly);
         }
@@ -284,12 +343,23 @@ impl Work<'_, '_> {
             self.entry.underway.unreconciled = true;
             self.entry.query_fresh(QueryReason::FollowUp, self.turn.now, self.turn.out);
         }
+        let order = self.order();
+        assert!(
+            !applied.recorded || order.updated_at >= self.turn.now,
+            "a change is recorded with its time"
+        );
+        assert!(
+            !was_terminal || order.status.is_terminal() || self.entry.underway.unreconciled,
+            "an order that is open again is reconciled"
+        );
     }
 
     /// Schedules a query at this time, unless one is due earlier.
     pub(super) fn schedule_query(&mut self, at: TimestampMicros) {
         let underway = &mut self.entry.underway;
-        underway.next_query_at = Some(underway.next_query_at.map_or(at, |due| due.min(at)));
+        let due = underway.next_query_at.map_or(at, |due| due.min(at));
+        assert!(due <= at, "a scheduled query is never put off");
+        underway.next_query_at = Some(due);
     }
 
     pub(super) fn alert(&mut self, anomaly: Anomaly) {

@@ -12,8 +12,9 @@ use super::inputs::Report;
 use super::outbox::{Alert, Effect, Outbox};
 use super::partition::{Engine, Turn, Work};
 use crate::order::{
-    Anomaly, Case, CaseCause, CaseDecision, CaseOutcome, Change, Execution, Fill, MAX_OPEN_CASES,
-    OpenCase, OperatorAct, Order, ReportKind, TrackedOrder, case_text,
+    Anomaly, Case, CaseCause, CaseDecision, CaseOutcome, Change, Execution, Fill,
+    MAX_CASE_TEXT_BYTES, MAX_OPEN_CASES, OpenCase, OperatorAct, Order, ReportKind, TrackedOrder,
+    case_text,
 };
 use crate::types::{ExternalOrderId, OrderId, Side, Symbol, TimestampMicros};
 
@@ -125,7 +126,12 @@ impl Work<'_, '_> {
             | CaseCause::OtherExternalId
             | CaseCause::UnknownAtExchange => Anomaly::Quarantined,
         };
+        assert!(case.text.len() <= MAX_CASE_TEXT_BYTES, "the text of a case is bounded");
+        let open_before = self.entry.tracked.cases().len();
         self.record(Change::CaseOpened(Box::new(case)));
+        let open = self.entry.tracked.cases().len();
+        assert_eq!(open, open_before + 1, "an opened case is recorded");
+        assert!(open <= MAX_OPEN_CASES, "open cases are bounded");
         self.alert(anomaly);
         true
     }
@@ -141,12 +147,17 @@ impl Work<'_, '_> {
         let unreadable = |open: &&OpenCase| open.case.cause == CaseCause::Unreadable;
         let cases = self.entry.tracked.cases().iter().filter(unreadable);
         let ages: Vec<(u64, u64)> =
+            // Zero for a case of another node, whose clock may be ahead.
             cases.map(|open| (open.number, now.saturating_sub(open.opened_at_micros))).collect();
         for (number, age_micros) in ages {
             if is_covered || age_micros >= self.turn.options.unmatched_report_age_micros {
                 self.supersede(number, "the exchange's record of the order has come since");
             }
         }
+        assert!(
+            !is_covered || !self.entry.tracked.cases().iter().any(|open| unreadable(&open)),
+            "a record that covers a line makes up for it"
+        );
     }
 
     /// Opens a case about the order as a whole, unless one of this cause is open.
@@ -167,6 +178,8 @@ impl Work<'_, '_> {
 
     /// Closes a case that has become moot.
     pub(super) fn supersede(&mut self, number: u64, reason: &'static str) {
+        let is_open = |open: &OpenCase| open.number == number;
+        assert!(self.entry.tracked.cases().iter().any(is_open), "an open case is superseded");
         let outcome = CaseOutcome::Superseded;
         let decision = CaseDecision { number, outcome, by: None, reason: reason.into() };
         self.record(Change::CaseClosed(Box::new(decision)));
@@ -187,7 +200,12 @@ impl Work<'_, '_> {
         let owed = Some(self.order().updated_at).filter(|_| is_lost && is_owed);
         let unknown = self.entry.underway.unknown.map(|look| look.since).filter(|_| is_lost);
         let unsure_since = [newest_case.map(TimestampMicros::new), doubt, owed, unknown];
-        let Some(since) = unsure_since.into_iter().flatten().max() else { return };
+        let Some(since) = unsure_since.into_iter().flatten().max() else {
+            // Nothing is unsure.
+            let has_cases = !self.entry.tracked.cases().is_empty();
+            assert!(is_due_anyway || !has_cases, "an order with open cases is asked about again");
+            return;
+        };
         let age = now.micros_since(since);
         let pause = if is_lost { age / 4 } else { age }.max(options.grace_micros);
         self.schedule_query(now.saturating_add_micros(pause.min(options.max_doubt_pause_micros)));
@@ -261,10 +279,16 @@ impl Engine {
             return OperatorReply::UnknownCase;
         }
         let decided = self.with_order(order_id, turn, |work| {
+            let events_before = work.turn.out.events.len();
             work.record(Change::CaseClosed(Box::new(decision)));
+            assert!(
+                work.turn.out.events.len() > events_before,
+                "a decision of an open case is recorded"
+            );
             Arc::clone(work.order())
         });
-        decided.map_or(OperatorReply::UnknownOrder, OperatorReply::Done)
+        let Some(order) = decided else { unreachable!("order {order_id} is in memory") };
+        OperatorReply::Done(order)
     }
 
     fn close_order(
@@ -278,6 +302,7 @@ impl Engine {
                 return OperatorReply::HasEnded(Arc::clone(work.order()));
             }
             work.record(Change::ClosedByOperator(Box::new(act)));
+            assert!(work.order().status.is_terminal(), "a closed order has ended");
             schedule_relook(work);
             OperatorReply::Done(Arc::clone(work.order()))
         });
@@ -301,7 +326,9 @@ fn take_fill(work: &mut Work<'_, '_>, fill: Fill) {
             }
             None => {
                 let open = work.entry.tracked.case_of(&fill.execution_id).map(|open| open.number);
+                let events_before = work.turn.out.events.len();
                 work.record(Change::Filled(fill));
+                assert!(work.turn.out.events.len() > events_before, "a new execution is recorded");
                 if let Some(number) = open {
                     work.supersede(number, "a line that fits the order shows it");
                 }
@@ -342,6 +369,10 @@ impl Engines {
         }
         let id = external_order_id.clone();
         self.unreadable_of_unknown.insert(id.clone(), (case_text(text), self.now));
+        assert!(
+            self.unreadable_of_unknown.len() <= MAX_UNREADABLE_OF_UNKNOWN,
+            "unreadable lines about unknown orders are bounded"
+        );
         if self.ids_looked_up.insert(id.clone()) {
             out.effects.push(Effect::LookUpExternalId(id));
         }
@@ -357,6 +388,7 @@ impl Engines {
         if self.unreadable_of_unknown.is_empty() {
             return;
         }
+        // Nearly no line is unreadable.
         let Some((text, _)) = self.unreadable_of_unknown.remove(id) else { return };
         let (engine, mut turn) = self.engine_and_turn(order_id, out);
         engine.quarantine(order_id, CaseCause::Unreadable, (None, text.as_str()), &mut turn);
@@ -388,7 +420,10 @@ impl Engines {
     /// All open cases, with their orders.
     pub fn open_cases(&self) -> impl Iterator<Item = (&TrackedOrder, &OpenCase)> {
         self.partitions().iter().flat_map(|engine| {
-            let tracked = engine.lists.cases.iter().filter_map(|id| engine.tracked(*id));
+            let tracked = engine.lists.cases.iter().map(|id| match engine.tracked(*id) {
+                Some(tracked) => tracked,
+                None => unreachable!("order {id} has an open case and is in memory"),
+            });
             tracked.flat_map(|tracked| tracked.cases().iter().map(move |open| (tracked, open)))
         })
     }
@@ -434,7 +469,10 @@ impl Engines {
         report: Report,
         out: &mut Outbox,
     ) {
-        let orders = self.ambiguous.get(&report.external_order_id).cloned().unwrap_or_default();
+        let Some(orders) = self.ambiguous.get(&report.external_order_id).cloned() else {
+            unreachable!("several orders share the id of an ambiguous line");
+        };
+        assert!(orders.len() > 1, "an ambiguous id is shared");
         let text: CompactString = case_text(&format!("{:?}", report.kind));
         let fill = fill_of(report.kind);
         for order_id in orders {

@@ -50,6 +50,7 @@ impl Engine {
             entry.underway.listed_query_at = None;
             entry.underway.owes_query = true;
             entry.query(QueryReason::Periodic, turn.now, turn.out);
+            assert!(entry.underway.query.is_some(), "an order whose query is due is asked about");
         }
         self.lists.scheduled_queries.first().is_some_and(|(due, _)| *due <= turn.now)
     }
@@ -65,6 +66,7 @@ impl Engine {
 
     /// Queries an order whose scheduled query found it gone from memory.
     pub(super) fn query(&mut self, order_id: OrderId, turn: &mut Turn<'_>) {
+        // The store may not know it either.
         if let Some(entry) = self.orders.get_mut(&order_id) {
             entry.underway.owes_query = true;
             entry.query(QueryReason::Periodic, turn.now, turn.out);
@@ -85,7 +87,9 @@ impl Engine {
         for order_id in &next {
             self.reconcile_once(*order_id, reconciliation, turn);
         }
-        next.last().copied()
+        let last = next.last().copied();
+        assert!(last.is_none() || last > after, "a round goes from older to newer orders");
+        last
     }
 
     /// Examines the open orders after `after`, at most `limit`, and queries those that have been
@@ -109,6 +113,8 @@ impl Engine {
             }
         }
         let is_whole = next.len() < limit;
+        let last = next.last().copied();
+        assert!(last.is_none() || last > after, "a round goes from older to newer orders");
         (next.len(), next.last().copied().filter(|_| !is_whole))
     }
 
@@ -122,6 +128,7 @@ impl Engine {
         let Some(entry) = self.orders.get_mut(&order_id) else {
             unreachable!("order {order_id} is in memory: it is open, or its caller checked that");
         };
+        assert!(reconciliation > 0, "reconciliations are numbered from 1");
         if std::mem::replace(&mut entry.underway.reconciliation, reconciliation) != reconciliation {
             self.reconcile(order_id, turn);
         }
@@ -137,6 +144,8 @@ impl Engine {
             entry.query_fresh(QueryReason::Periodic, turn.now, turn.out);
             list(entry, &mut self.lists);
             watch(entry, &mut self.watch, turn);
+            assert!(entry.underway.query.is_some(), "an unreconciled order is asked about");
+            entry.assert_invariants();
         }
     }
 }

@@ -46,6 +46,10 @@ impl Before {
             (accepted_before && is_periodic && fills_came).then_some(RepairCause::MissedFill);
         let end = (accepted_before && is_periodic && ended).then_some(RepairCause::MissedCancel);
         let order_id = order.order_id;
+        assert!(
+            submit.is_none() || (fill.is_none() && end.is_none()),
+            "what an order did after its accept is repaired only once that is known"
+        );
         for cause in [submit, fill, end].into_iter().flatten() {
             work.turn.out.effects.push(Effect::Repaired { order_id, cause });
         }

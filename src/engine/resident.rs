@@ -26,6 +26,9 @@ impl Engines {
 
     /// Replaces a partition by one that was loaded separately, in recovery.
     pub fn load_partition(&mut self, partition: UserPartition, engine: Engine) {
+        let is_empty = self.engine(partition).orders().next().is_none();
+        assert!(is_empty, "a partition is loaded once: {partition:?}");
+        engine.debug_assert_lists();
         let orders: Vec<Arc<Order>> = engine.orders().cloned().collect();
         *self.engine_mut(partition) = engine;
         for order in orders {
@@ -44,6 +47,8 @@ impl Engines {
         unmatched: Vec<UnmatchedReport>,
         ended: Vec<(TimestampMicros, OrderId)>,
     ) {
+        assert!(self.ended.is_empty(), "the node's state is loaded before orders end");
+        assert_eq!(self.unmatched.len(), 0, "the node's state is loaded before reports come");
         if let Some(position) = &feed_position {
             self.feed.replay(position);
         }
@@ -72,10 +77,13 @@ impl Engines {
         let other_id =
             entry.and_then(|entry| entry.underway.record_id.as_ref()).map(|named| named.id.clone());
         let order = self.engine_mut(order_id.partition()).forget(order_id, version)?;
+        assert_eq!(order.version, version, "the store has the version that is forgotten");
+        debug_assert!(!self.has(order_id), "a forgotten order has left memory");
         for id in external_order_id.iter().chain(&other_id) {
             if self.by_external_id.get(id) == Some(&order_id) {
                 self.by_external_id.remove(id);
             }
+            debug_assert_ne!(self.by_external_id.get(id), Some(&order_id), "its id is free");
         }
         if self.options.shares_users
             && let Some(id) = &external_order_id
@@ -88,8 +96,7 @@ impl Engines {
     /// Looks up in the store the orders of reports that stayed unmatched for longer than an answer
     /// to a submit takes: they may have ended and left memory.
     pub(super) fn look_up_unmatched(&mut self, out: &mut Outbox) {
-        let age = self.options.lookup_age_micros;
-        let received_before = TimestampMicros::new(self.now.micros().saturating_sub(age));
+        let received_before = self.before_now(self.options.lookup_age_micros);
         for id in self.unmatched.not_looked_up(received_before, LOOKUPS_PER_TICK) {
             let is_ours = !self.options.shares_users || self.forgotten_ids.may_have(&id);
             if is_ours && self.ids_looked_up.insert(id.clone()) {
@@ -100,6 +107,8 @@ impl Engines {
 
     /// Brings an order back from the store.
     pub(super) fn bring_back(&mut self, tracked: TrackedOrder, out: &mut Outbox) {
+        let order_id = tracked.order().order_id;
+        assert!(!self.has(order_id), "order {order_id} comes back only once it has left memory");
         if self.options.shares_users {
             self.load_adopted(tracked, out);
             return;
@@ -119,6 +128,7 @@ impl Engines {
     ) {
         self.advance(now);
         self.ids_looked_up.remove(id);
+        // An order that nobody here has heard of.
         let Some(tracked) = tracked else { return };
         let order_id = tracked.order().order_id;
         if !self.has(order_id) {

@@ -2,13 +2,14 @@
 //! or a restart, and the periodic comparison of open orders.
 
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use super::engines::Engines;
 use super::outbox::{Effect, Outbox};
 use super::partition::Engine;
 use super::round_progress::ReconcileCursor;
 use crate::order::{Event, TrackedOrder};
-use crate::types::{OrderId, TimestampMicros};
+use crate::types::{OrderId, TimestampMicros, USER_PARTITIONS};
 
 impl Engines {
     /// Begins to reconcile all open orders with the exchange. During a reconciliation, the orders
@@ -22,6 +23,8 @@ impl Engines {
         } else {
             self.begin_round();
         }
+        assert!(self.rounds.reconciliation > 0, "reconciliations are numbered from 1");
+        assert!(self.is_reconciling(), "a reconciliation that begins is in progress");
     }
 
     /// Starts at the first open order; queries those that were not queried since the last gap.
@@ -51,7 +54,9 @@ impl Engines {
     /// the grace.
     pub fn compare_some(&mut self, now: TimestampMicros, limit: usize, out: &mut Outbox) {
         self.advance(now);
+        // No comparison is in progress.
         let Some(mut cursor) = self.rounds.comparing.take() else { return };
+        assert!(cursor.partition <= USER_PARTITIONS, "a round ends after the last partition");
         let (partitions, mut turn) = self.parts(out);
         let mut room = limit;
         while let Some(engine) = partitions.get_mut(cursor.partition) {
@@ -72,12 +77,16 @@ impl Engines {
     /// Queries the next orders, at most `limit`.
     pub fn reconcile_some(&mut self, now: TimestampMicros, limit: usize, out: &mut Outbox) {
         self.advance(now);
+        // Every order is asked about.
         let Some(mut cursor) = self.rounds.reconciling else { return };
+        assert!(cursor.partition <= USER_PARTITIONS, "a round ends after the last partition");
         let effects_before = out.effects.len();
         let reconciliation = self.rounds.reconciliation;
         let (partitions, mut turn) = self.parts(out);
         while let Some(engine) = partitions.get_mut(cursor.partition) {
-            let room = limit.saturating_sub(turn.out.effects.len() - effects_before);
+            let sent = turn.out.effects.len() - effects_before;
+            assert!(sent <= limit, "a round queries at most its limit");
+            let room = limit - sent;
             if room == 0 {
                 self.rounds.reconciling = Some(cursor);
                 return;
@@ -90,7 +99,9 @@ impl Engines {
         self.rounds.reconciling = Some(cursor);
         // Ended orders come last, to include those that ended meanwhile.
         while let Some((_, order_id)) = self.ended.get(self.rounds.ended_reconciled).copied() {
-            if out.effects.len() - effects_before >= limit {
+            let sent = out.effects.len() - effects_before;
+            assert!(sent <= limit, "a round queries at most its limit");
+            if sent == limit {
                 return;
             }
             self.rounds.ended_reconciled += 1;
@@ -106,6 +117,7 @@ impl Engines {
 
     /// Looks up in the store an order that has left memory, in order to query it.
     pub(super) fn look_up_order(&mut self, order_id: OrderId, reconciles: bool, out: &mut Outbox) {
+        assert!(!self.has(order_id), "order {order_id} is looked up once it has left memory");
         match self.orders_looked_up.entry(order_id) {
             Entry::Occupied(mut known) => *known.get_mut() |= reconciles,
             Entry::Vacant(entry) => {
@@ -129,14 +141,14 @@ impl Engines {
         out: &mut Outbox,
     ) {
         self.advance(now);
+        // Nothing once its partition has gone to another node.
         let reconciles = self.orders_looked_up.remove(&order_id).unwrap_or(false);
-        if !self.has(order_id)
-            && let Some(tracked) = tracked
-        {
-            let external_order_id = tracked.order().external_order_id.clone();
+        if let Some(tracked) = tracked.filter(|tracked| !self.has(tracked.order().order_id)) {
+            let order = Arc::clone(tracked.order());
             self.bring_back(tracked, out);
-            if let Some(id) = external_order_id {
-                self.share_id(&id, order_id, out);
+            assert!(self.has(order.order_id), "an order that was brought back is in memory");
+            if let Some(id) = &order.external_order_id {
+                self.share_id(id, order.order_id, out);
             }
         }
         if reconciles {
@@ -171,6 +183,8 @@ impl Engines {
             self.feed.take_unlogged(self.now)
         };
         if let Some(position) = position {
+            assert!(position.at <= self.now, "a position is not recorded ahead of time");
+            assert!(position.sequence <= self.feed.place().1, "a position is logged once reached");
             out.events
                 .extend(self.unmatched.take_unlogged().into_iter().map(Event::UnmatchedReport));
             self.forget_ended_before(position.at);
@@ -186,9 +200,7 @@ impl Engines {
     pub fn end_rounds(&mut self, now: TimestampMicros) {
         self.advance(now);
         self.forget_ended_before(self.now);
-        let window = self.options.ended_window_micros;
-        self.forgotten_ids
-            .drop_before(TimestampMicros::new(self.now.micros().saturating_sub(window)));
+        self.forgotten_ids.drop_before(self.before_now(self.options.ended_window_micros));
         if self.rounds.reconciling.is_none() && std::mem::take(&mut self.rounds.reconciles_again) {
             self.begin_round();
         }
@@ -198,6 +210,7 @@ impl Engines {
     /// about them may be lost, whatever holds up the answers about others.
     fn end_round_in_time(&mut self) {
         let (_, began_at) = self.rounds.reconciles_up_to;
+        assert!(began_at <= self.now, "a round begins before it ends");
         let is_late = self.now.micros_since(began_at) >= self.options.unmatched_report_age_micros;
         if is_late
             && self.rounds.reconciling.is_none()

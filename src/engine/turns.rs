@@ -11,6 +11,7 @@ impl Engines {
     pub(super) fn parts<'a>(&'a mut self, out: &'a mut Outbox) -> (&'a mut [Engine], Turn<'a>) {
         let Self { partitions, feed, options, now, answered_at, .. } = self;
         let (now, answered_at) = (*now, *answered_at);
+        assert!(answered_at <= now, "the exchange has answered before now");
         let turn = Turn { now, options, feed, answered_at, is_quarantine_full: false, out };
         (partitions, turn)
     }
@@ -39,6 +40,12 @@ impl Engines {
         let (first_new, first_effect) = (out.events.len(), out.effects.len());
         let (partitions, mut turn) = self.parts(out);
         let result = work(&mut partitions[partition.index()], &mut turn);
+        debug_assert!(
+            out.events.iter().skip(first_new).all(|event| {
+                event.order_id().is_some_and(|order_id| order_id.partition() == partition)
+            }),
+            "an engine decides about orders of its own partition"
+        );
         if !self.ambiguous.is_empty() {
             self.withhold_cancels(first_effect, out);
         }
@@ -77,6 +84,10 @@ impl Engines {
         while self.ended.front().is_some_and(|(ended, _)| is_old(ended)) {
             self.ended.pop_front();
         }
+        debug_assert!(
+            self.ended.front().is_none_or(|(ended, _)| !is_old(ended)),
+            "what a gap may reach back to is kept"
+        );
     }
 
     /// Delivers the reports that arrived before the order's id was known.
@@ -96,12 +107,21 @@ impl Engines {
         }
     }
 
+    /// That lists and orders of all partitions agree. Looks at all of them.
+    pub(super) fn debug_assert_lists(&self) {
+        if cfg!(debug_assertions) {
+            self.partitions.iter().for_each(Engine::debug_assert_lists);
+        }
+    }
+
+    /// Time never goes back, whatever an input says.
     pub(super) fn advance(&mut self, now: TimestampMicros) {
         self.now = self.now.max(now);
     }
 
     pub(super) fn note_answer(&mut self, now: TimestampMicros) {
         self.advance(now);
+        assert!(self.answered_at <= self.now, "answers come in the order of time");
         self.answered_at = self.now;
     }
 }

@@ -20,6 +20,7 @@ pub(super) struct Unclaimed {
 impl Unclaimed {
     /// Alerts operators, at most once a minute.
     pub(super) fn alert(&mut self, now: TimestampMicros, out: &mut Outbox) {
+        assert!(self.alerted_at.is_none_or(|at| at <= now), "alerts come in the order of time");
         let is_time = self.alerted_at.is_none_or(|at| now.micros_since(at) >= ALERT_PACE_MICROS);
         if self.expired + self.overflowed == 0 || !is_time {
             return;

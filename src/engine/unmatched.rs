@@ -88,9 +88,23 @@ impl UnmatchedReports {
         }
         let number = self.next_number;
         self.next_number += 1;
-        self.by_external_id.entry(line.report.external_order_id.clone()).or_default().push(number);
+        let of_order =
+            self.by_external_id.entry(line.report.external_order_id.clone()).or_default();
+        assert!(of_order.last().is_none_or(|last| *last < number), "reports are kept by age");
+        of_order.push(number);
         self.by_age.insert(number, Unmatched { line, is_logged });
-        debug_assert!(self.by_age.len() <= MAX_UNMATCHED_REPORTS, "unmatched reports are bounded");
+        self.assert_invariants();
+    }
+
+    fn assert_invariants(&self) {
+        assert!(self.by_age.len() <= MAX_UNMATCHED_REPORTS, "unmatched reports are bounded");
+        assert!(self.by_external_id.len() <= self.by_age.len(), "an id has at least one report");
+        assert_eq!(
+            self.by_external_id.is_empty(),
+            self.by_age.is_empty(),
+            "every report is indexed by its id"
+        );
+        assert!(self.first_not_looked_up <= self.next_number, "what comes is not looked up yet");
     }
 
     /// Takes the number of reports discarded for lack of room since the last call.
@@ -110,9 +124,10 @@ impl UnmatchedReports {
         let numbers = self.by_external_id.get(&line.report.external_order_id);
         // Duplicates arrive close together; a foreign order may have thousands of reports.
         for number in numbers.into_iter().flatten().rev().take(MAX_COMPARED) {
-            if let Some(unmatched) = self.by_age.get_mut(number)
-                && unmatched.line.report.kind == line.report.kind
-            {
+            let Some(unmatched) = self.by_age.get_mut(number) else {
+                unreachable!("every number in the index is one of a report");
+            };
+            if unmatched.line.report.kind == line.report.kind {
                 let was_logged = std::mem::replace(&mut unmatched.is_logged, true);
                 return if was_logged { LogState::Logged } else { LogState::Unlogged };
             }
@@ -128,8 +143,12 @@ impl UnmatchedReports {
 
     /// Takes the reports with this id, oldest first.
     pub(super) fn take(&mut self, id: &ExternalOrderId) -> Vec<Report> {
+        // Nearly no order has any.
         let numbers = self.by_external_id.remove(id).unwrap_or_default();
-        let reports = numbers.iter().filter_map(|number| self.by_age.remove(number));
+        let reports = numbers.iter().map(|number| match self.by_age.remove(number) {
+            Some(unmatched) => unmatched,
+            None => unreachable!("every number in the index is one of a report"),
+        });
         let report = |UnmatchedLine { report, symbol, sequence, posted_in }| Report {
             external_order_id: report.external_order_id,
             kind: report.kind,
@@ -137,7 +156,13 @@ impl UnmatchedReports {
             sequence,
             posted_in,
         };
-        reports.map(|unmatched| report(unmatched.line)).collect()
+        let reports: Vec<Report> = reports.map(|unmatched| report(unmatched.line)).collect();
+        debug_assert!(
+            reports.iter().all(|report| report.external_order_id == *id),
+            "a report is indexed by its own id"
+        );
+        self.assert_invariants();
+        reports
     }
 
     /// Ids of reports received up to `received_before` that were not returned before, at most
@@ -155,6 +180,8 @@ impl UnmatchedReports {
             ids.push(unmatched.line.report.external_order_id.clone());
             self.first_not_looked_up = number + 1;
         }
+        assert!(ids.len() <= limit, "look-ups are bounded");
+        self.assert_invariants();
         ids
     }
 
@@ -185,6 +212,7 @@ impl UnmatchedReports {
         if numbers.is_empty() {
             self.by_external_id.remove(id);
         }
+        self.assert_invariants();
         Some(unmatched)
     }
 
