@@ -95,7 +95,9 @@ impl Load<'_> {
 
     /// Whether an order would only wait.
     fn is_backed_up(&self) -> bool {
-        let unstored = self.last_event.0.saturating_sub(self.publisher.stored().0);
+        let stored = self.publisher.stored();
+        assert!(stored <= self.last_event, "the store has nothing that was not decided");
+        let unstored = self.last_event.0 - stored.0;
         self.queues.submits.is_backed_up()
             || unstored >= MAX_UNSTORED_EVENTS
             || self.is_postgres_backlogged

@@ -57,6 +57,7 @@ impl AlertLog {
             return self.others.note(now);
         }
         self.logged_at.insert((order_id, anomaly), now);
+        assert!(self.logged_at.len() <= MAX_REMEMBERED, "remembered alerts are bounded");
         Some(1)
     }
 }

@@ -97,6 +97,7 @@ impl AwaitedPostgres {
         if self.mark.is_none_or(|(mark, _)| committed >= mark) {
             self.mark = last.filter(|last| committed < *last).map(|last| (last, now.monotonic));
         }
+        assert!(self.mark.is_none_or(|(_, since)| since <= now.monotonic), "lag began before now");
     }
 
     /// Whether a new order would wait too long, while so many effects wait already.
@@ -127,6 +128,10 @@ impl AwaitedPostgres {
     /// Notes a request past its reply timeout: its answer may be decided and wait for Postgres.
     pub(super) fn note_late(&mut self, now: Moment, order_id: OrderId, to: ReplyTo) {
         let give_up = now.monotonic.saturating_add(self.patience);
+        assert!(
+            self.late.back().is_none_or(|last| last.give_up <= give_up),
+            "late requests are in the order in which they are given up"
+        );
         self.late.push_back(LateRequest { give_up, order_id, to });
     }
 
@@ -187,6 +192,7 @@ fn shown_undecided(
     }
     let view = views.user(user?)?;
     let order = view.orders.get(&order_id)?;
+    assert_eq!(order.order_id, order_id, "an order is shown under its own id");
     let is_undecided = match kind {
         RequestKind::Create => matches!(order.status, Status::Pending | Status::PendingCancel),
         RequestKind::Cancel => order.awaits_cancel(),

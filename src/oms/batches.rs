@@ -1,6 +1,7 @@
 //! Batches for the exchange: which orders go into a request, and what its answer, or the lack of one,
 //! means for them. Sends nothing and reads no clock.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,11 @@ impl SubmitBatch {
         let told = |order: &Order| queues.exchange_clock.deadline(order.submit_before, now);
         let orders: Vec<SubmitOrder> =
             batch.iter().map(|order| translate::submit_order(order, told(order))).collect();
+        assert!(orders.len() <= MAX_BATCH, "a request has at most what the exchange takes");
+        debug_assert!(
+            batch.iter().map(|order| order.order_id).collect::<BTreeSet<_>>().len() == batch.len(),
+            "an order is sent once"
+        );
         metrics.submit_requests.inc();
         metrics.submitted_orders.inc_by(orders.len() as u64);
         Some(Self { orders: batch, request: SubmitRequest { orders } })
@@ -69,6 +75,7 @@ impl SubmitBatch {
         now: Moment,
     ) -> bool {
         let Self { orders, request } = self;
+        assert_eq!(orders.len(), request.orders.len(), "a request has the orders of its batch");
         queues.submits.answered();
         let outcomes = match outcome {
             Ok(answer) => {
@@ -99,6 +106,7 @@ impl SubmitBatch {
                 vec![outcome; count]
             }
         };
+        assert_eq!(outcomes.len(), orders.len(), "every order that was sent has an outcome");
         let answers = orders.iter().zip(outcomes);
         let answers = answers.map(|(order, outcome)| Answer::Submit(order.order_id, outcome));
         queues.answers.extend(answers);
@@ -172,6 +180,7 @@ impl CancelBatch {
         }
         let mut cancels = queues.cancels.take(MAX_BATCH);
         cancels.extend(queues.unawaited_cancels.take(MAX_BATCH - cancels.len()));
+        assert!(cancels.len() <= MAX_BATCH, "a request has at most what the exchange takes");
         if cancels.is_empty() {
             return None;
         }
@@ -195,6 +204,8 @@ impl CancelBatch {
         now: Moment,
     ) -> bool {
         let Self { cancels, request } = self;
+        let requested = request.external_order_ids.len();
+        assert_eq!(cancels.len(), requested, "a request has the cancels of its batch");
         let outcomes = match outcome {
             Ok(answer) => {
                 queues.cancel_throttle.borrow_mut().taken(now.monotonic);
@@ -222,6 +233,7 @@ impl CancelBatch {
                 cancels.iter().map(|_| CancelOutcome::Unknown).collect()
             }
         };
+        assert_eq!(outcomes.len(), cancels.len(), "every cancel that was sent has an outcome");
         let answers = cancels.into_iter().zip(outcomes);
         queues
             .answers
@@ -254,6 +266,11 @@ impl QueryBatch {
             }
             NextQuery::Probe => (Vec::new(), vec![translate::client_order_id(NO_ORDER)]),
         };
+        assert!(
+            client_order_ids.len() <= MAX_BATCH,
+            "a request has at most what the exchange takes"
+        );
+        assert!(!client_order_ids.is_empty(), "a request asks for something");
         metrics.query_requests.inc();
         metrics.queried_orders.inc_by(order_ids.len() as u64);
         let passed = queues.exchange_clock.deadlines_passed(now);
@@ -282,6 +299,9 @@ impl QueryBatch {
                 planner.answered(&order_ids);
                 let (ids, mut unreadable) = (&request.client_order_ids, Vec::new());
                 let records = translate::query_answers(ids, answer, &mut unreadable);
+                assert_eq!(records.len(), ids.len(), "every id that was asked about has an answer");
+                let is_probe = order_ids.is_empty();
+                assert!(is_probe || records.len() == order_ids.len(), "so has every order");
                 let answers = order_ids.into_iter().zip(records).map(|(order_id, record)| {
                     Answer::Query(order_id, record.map(|record| (passed, record)))
                 });

@@ -95,6 +95,10 @@ impl Circuit {
             State::Open => false,
             State::HalfOpen { admitted_at } => {
                 let is_time = admitted_at.is_none_or(|at| now >= at.saturating_add(PROBE_INTERVAL));
+                assert!(
+                    admitted_at.is_none_or(|at| at <= now),
+                    "orders are admitted in order of time"
+                );
                 if is_time {
                     self.enter(State::HalfOpen { admitted_at: Some(now) });
                 }
@@ -107,6 +111,7 @@ impl Circuit {
     pub(super) fn succeeded(&mut self) -> bool {
         let was_open = matches!(self.state, State::Open | State::HalfOpen { .. });
         self.enter(State::Closed { failures: 0 });
+        assert_eq!(self.state(), ExchangeReachability::Reachable, "who answers is reachable");
         was_open
     }
 
@@ -119,6 +124,7 @@ impl Circuit {
             State::Open => self.probe_answered(),
             State::HalfOpen { .. } => {}
         }
+        assert_ne!(self.state, State::Open, "an exchange that throttles orders is not away");
     }
 
     /// A submit request was not sent, or has no readable answer. Returns `true` if this opened the
@@ -149,6 +155,7 @@ impl Circuit {
             State::Open => self.enter(State::HalfOpen { admitted_at: None }),
             State::Closed { .. } | State::HalfOpen { .. } => {}
         }
+        assert_ne!(self.state, State::Open, "an exchange that answers is not away");
     }
 
     /// Probes reached the exchange and brought no usable answer, which says neither that it takes
@@ -157,11 +164,16 @@ impl Circuit {
         if self.state == State::Open {
             self.enter(State::HalfOpen { admitted_at: None });
         }
+        assert_ne!(self.state, State::Open, "a single order finds out");
     }
 
     fn enter(&mut self, state: State) {
+        if let State::Closed { failures } | State::Untried { failures } = state {
+            assert!(failures < FAILURES_TO_OPEN, "so many failures open the circuit");
+        }
         self.state = state;
         self.shared.set(self.state());
+        assert_eq!(self.shared.get(), self.state(), "other threads see the state of the circuit");
     }
 }
 

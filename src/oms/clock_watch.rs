@@ -46,6 +46,7 @@ pub(super) async fn watch_clocks(
     warning: Duration,
     metrics: OmsMetrics,
 ) {
+    // A limit beyond all times warns of nothing.
     let warning_micros = u64::try_from(warning.as_micros()).unwrap_or(u64::MAX);
     let (mut of_exchange, mut of_machine) = (DriftAlarm::default(), DriftAlarm::default());
     loop {

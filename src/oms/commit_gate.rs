@@ -76,13 +76,18 @@ impl CommitGate {
     /// Takes what the engines decided together. Returns how many orders for the exchange are among it.
     pub(super) fn admit(&mut self, decided: &mut Outbox) -> usize {
         let before = self.last_event;
-        self.last_event = Lsn(before.0 + decided.events.len() as u64);
+        let events = decided.events.len();
+        self.last_event = Lsn(before.0 + events as u64);
         self.unappended.extend(decided.events.drain(..));
         let mut submits = 0;
         for effect in decided.effects.drain(..) {
             let mut change = None;
             match &effect {
                 Effect::Publish { event, .. } => {
+                    assert!(
+                        event.is_none_or(|place| place < events),
+                        "a version that is published was made by an event of its decision"
+                    );
                     change = event.map(|place| Lsn(before.0 + 1 + place as u64));
                 }
                 Effect::Query(_) => self.queries += 1,
@@ -90,9 +95,34 @@ impl CommitGate {
                 _ => {}
             }
             let gate = self.last_event;
+            debug_assert!(
+                self.awaiting_log.back().is_none_or(|last| last.gate <= gate),
+                "gates only rise"
+            );
             self.awaiting_log.push_back(GatedEffect { effect, gate, change, before });
         }
+        self.assert_invariants();
         submits
+    }
+
+    fn assert_invariants(&self) {
+        assert!(self.unappended.len() as u64 <= self.last_event.0, "events wait once");
+        assert!(self.queries <= self.awaiting_log.len(), "a query that is counted waits");
+        let (log, postgres) = (self.awaiting_log.back(), self.awaiting_postgres.back());
+        assert!(
+            log.is_none_or(|last| last.gate <= self.last_event),
+            "effects wait for events that were decided"
+        );
+        assert!(
+            postgres.is_none_or(|last| last.gate <= self.last_event),
+            "effects wait for events that were decided"
+        );
+        assert!(
+            self.awaiting_log
+                .front()
+                .is_none_or(|next| postgres.is_none_or(|p| p.gate <= next.gate)),
+            "what waits for Postgres was durable before what waits for the log"
+        );
     }
 
     /// The last event decided.
@@ -103,13 +133,16 @@ impl CommitGate {
     /// The oldest event that is not appended, and the number that the log will give it.
     pub(super) fn next_to_append(&self) -> Option<(Lsn, &Event)> {
         let event = self.unappended.front()?;
-        Some((Lsn(self.last_event.0 + 1 - self.unappended.len() as u64), event))
+        let next = Lsn(self.last_event.0 + 1 - self.unappended.len() as u64);
+        assert!(next <= self.last_event, "an event that is appended was decided");
+        Some((next, event))
     }
 
     /// The log has taken that event.
     pub(super) fn appended(&mut self) {
         let event = self.unappended.pop_front();
-        debug_assert!(event.is_some(), "only an event that waits can be appended");
+        assert!(event.is_some(), "only an event that waits can be appended");
+        self.assert_invariants();
     }
 
     /// Whether the log has taken every event.
@@ -119,7 +152,8 @@ impl CommitGate {
 
     /// Events decided that are not durable while the log is durable up to `committed`.
     pub(super) fn uncommitted(&self, committed: Lsn) -> u64 {
-        self.last_event.0.saturating_sub(committed.0)
+        assert!(committed <= self.last_event, "the log has nothing that was not decided");
+        self.last_event.0 - committed.0
     }
 
     /// Whether [`release`](Self::release) would find something.
@@ -135,13 +169,16 @@ impl CommitGate {
     /// Postgres held back first.
     pub(super) fn release(&mut self, reached: Reached, free: &mut Vec<GatedEffect>) -> Released {
         let Reached { log, postgres } = reached;
+        assert!(log <= self.last_event, "the log has nothing that was not decided");
         if let Some(upto) = postgres {
             let count = free_count(&self.awaiting_postgres, upto);
             free.extend(self.awaiting_postgres.drain(..count));
         }
         let count = free_count(&self.awaiting_log, log);
         for gated in self.awaiting_log.drain(..count) {
+            assert!(gated.gate <= log, "an effect waits for its events");
             if matches!(gated.effect, Effect::Query(_)) {
+                assert!(self.queries > 0, "every query that waits is counted");
                 self.queries -= 1;
             }
             let is_for_exchange = matches!(gated.effect, Effect::Submit(_) | Effect::Cancel { .. });
@@ -156,6 +193,9 @@ impl CommitGate {
         let durable = done_to(&self.awaiting_log, log);
         let shown =
             postgres.map_or(durable, |upto| durable.min(done_to(&self.awaiting_postgres, upto)));
+        assert!(durable <= log, "nothing is released before it is durable");
+        assert!(shown <= durable, "nothing is shown before it is durable");
+        self.assert_invariants();
         Released { durable, shown }
     }
 

@@ -137,6 +137,7 @@ impl Driver {
             driver.publisher.note_recovered(order, recovered, now);
         }
         driver.engines.start(now.wall, &mut driver.outbox);
+        assert_eq!(driver.gate.last_event(), recovered, "nothing is decided before the start");
         driver.admit_decided();
         driver
     }
@@ -151,6 +152,7 @@ impl Driver {
         if submits > 0 {
             self.queues.submits.expect(submits);
         }
+        assert!(self.outbox.is_empty(), "what the engines decided is in the gate");
     }
 
     /// Appends what was decided, and brings it to the disk if that is free.
@@ -165,6 +167,7 @@ impl Driver {
                 format_version: RECORD_FORMAT_VERSION,
                 payload: self.encoder.encode(event)?,
             };
+            assert!(Lsn(expected) > self.wal.committed(), "an event is appended once");
             match self.wal.append(record) {
                 Ok(Lsn(given)) if given == expected => {}
                 Ok(Lsn(given)) => return Err(OmsError::OutOfStep { given, expected }),
@@ -234,13 +237,16 @@ impl Driver {
     pub(crate) fn is_at_rest(&self) -> bool {
         let Backlog { uncommitted_events, effects_awaiting_log, waiting_replies, .. } =
             self.backlog();
-        uncommitted_events == 0
+        let is_at_rest = uncommitted_events == 0
             && effects_awaiting_log == 0
             && waiting_replies == 0
             && self.webhooks.is_at_rest()
             && !self.mass_cancels.is_busy()
             && self.operator_acts.is_at_rest()
-            && self.gate.is_appended()
+            && self.gate.is_appended();
+        assert!(!is_at_rest || self.gate.queries() == 0, "a query that waits is no rest");
+        assert!(!is_at_rest || self.free.is_empty(), "effects happen within their slice");
+        is_at_rest
     }
 
     /// How far log and Postgres have come.
@@ -260,6 +266,7 @@ impl Driver {
     }
 
     fn show_gauges(&self) {
+        // What memory can hold fits.
         let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         let backlog = self.backlog();
         self.metrics.open_orders.set(gauge(self.engines.open_orders()));

@@ -62,7 +62,9 @@ impl EndedOrders {
     ) -> bool {
         let noted = self.queue.len();
         for _ in 0..FORGETS_PER_SLICE {
+            // No order has ended lately.
             let Some(&ended) = self.queue.front() else { return false };
+            assert!(ended.since <= now, "an order ends before it is forgotten");
             let is_due = now.saturating_since(ended.since) >= self.keep
                 || self.queue.len() > MAX_ENDED_IN_MEMORY;
             if !is_due || ended.event > stored {
@@ -70,6 +72,7 @@ impl EndedOrders {
             }
             self.queue.pop_front();
             if let Some(order) = engines.forget(ended.order_id, ended.version) {
+                assert!(!order.is_open(), "only an order that has ended is forgotten");
                 views.forget(&order);
                 if order.client_order_id.is_some() {
                     self.keys_forgotten_through = self.keys_forgotten_through.max(ended.event);
@@ -79,6 +82,8 @@ impl EndedOrders {
                 self.queue.push_back(Ended { since: now, ..ended });
             }
         }
+        assert!(self.keys_forgotten_through <= stored, "the store has every key that is forgotten");
+        assert!(self.queue.len() <= noted, "what cannot be forgotten is noted once");
         self.queue.len() < noted
     }
 

@@ -121,6 +121,7 @@ impl KillSwitch {
         let before = self.halts();
         let halts = before.changed(change, now);
         halts.check()?;
+        assert_eq!(halts.changed_at, Some(now), "a change says when it was made");
         let halts = Arc::new(halts);
         self.put_in_force(Arc::clone(&halts));
         let written = write(&self.0.path, &halts);
@@ -191,6 +192,7 @@ fn write(path: &Path, halts: &Halts) -> io::Result<()> {
     }
     fs::rename(&draft, path)?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    // A path without a directory is one in the working directory.
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 

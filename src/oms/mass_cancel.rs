@@ -65,7 +65,7 @@ impl MassCancels {
 
     /// Begins a mass cancel; only while none is in progress.
     pub(super) fn begin(&mut self, command: MassCancelCommand) {
-        debug_assert!(!self.is_busy(), "mass cancels run one at a time");
+        assert!(!self.is_busy(), "mass cancels run one at a time");
         *self = Self::Sweeping(CancelSweep::new(command.scope), command.reply);
     }
 
@@ -98,9 +98,8 @@ impl MassCancels {
                 });
                 asked
             }
-            other => {
-                *self = other;
-                0
+            Self::Idle | Self::DecidedMassCancel(_) => {
+                unreachable!("an answer waits at the end of a sweep")
             }
         }
     }

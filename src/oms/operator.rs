@@ -88,6 +88,10 @@ impl OperatorActs {
         last_event: Lsn,
         (answer, reply): (OperatorReply, oneshot::Sender<OperatorReply>),
     ) {
+        assert!(
+            self.waiting.back().is_none_or(|(last, ..)| *last <= last_event),
+            "answers wait in the order of their decisions"
+        );
         self.waiting.push_back((last_event, answer, reply));
     }
 
@@ -96,6 +100,7 @@ impl OperatorActs {
         while let Some((_, answer, reply)) =
             self.waiting.pop_front_if(|(gate, ..)| *gate <= durable)
         {
+            // The operator may be gone.
             let _gone = reply.send(answer);
         }
     }
@@ -113,5 +118,8 @@ fn list(engines: &Engines) -> Quarantine {
         open: open.clone(),
         counts: tracked.counts(open),
     });
-    Quarantine { cases: cases.collect(), total: engines.open_case_count() }
+    let quarantine = Quarantine { cases: cases.collect(), total: engines.open_case_count() };
+    assert!(quarantine.cases.len() <= quarantine.total, "every listed case is counted");
+    assert!(quarantine.cases.len() <= MAX_LISTED_CASES, "a list of cases is bounded");
+    quarantine
 }

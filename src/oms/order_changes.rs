@@ -176,6 +176,7 @@ impl OrderChanges {
     pub(super) fn view(&self, user: &UserId) -> (Arc<UserView>, Lsn) {
         // Read this before the view, which then has all changes up to there.
         let shown = self.0.views().shown();
+        // Memory has nothing of most users.
         let view = self.0.views().user(user).unwrap_or_default();
         let cursor = shown.max(view.changed);
         (view, cursor)
@@ -209,12 +210,16 @@ impl OrderChanges {
         if after < view.changes_from {
             return None;
         }
+        view.assert_changes();
         let behind = view.changes.partition_point(|(lsn, _)| *lsn <= after);
-        let behind = view.changes.get(behind..).unwrap_or_default();
+        let (_, behind) = view.changes.split_at(behind);
+        // All of them, if they are fewer.
         let changes = behind.get(..limit).unwrap_or(behind).to_vec();
         let has_more = changes.len() < behind.len();
         let last = changes.last().map_or(after, |(lsn, _)| *lsn);
         let complete_to = if has_more { last } else { newest };
+        assert!(after <= complete_to, "a cursor never goes back");
+        assert!(last <= complete_to, "a cursor passes what it comes with");
         Some(ChangesSince::Known(Changes { changes, complete_to, has_more }))
     }
 
@@ -241,6 +246,7 @@ impl OrderChanges {
             let owner = user.clone();
             let read = move |index: &Index| index.changes(&owner, after, limit);
             let stored = ask_index(readers, read).await?;
+            // A cursor is what a client says: it may be the last of all numbers.
             if after.0.saturating_add(1) < stored.kept_from.0 {
                 return Ok(ChangesSince::Lost);
             }
@@ -253,7 +259,12 @@ impl OrderChanges {
             let reached = after.max(stored.position);
             match self.now(user, reached, limit - changes.len()) {
                 Some(ChangesSince::Known(newer)) => {
+                    assert!(newer.complete_to >= reached, "memory continues from the store");
                     changes.extend(newer.changes);
+                    debug_assert!(
+                        changes.is_sorted_by(|(one, _), (next, _)| one < next),
+                        "changes come once each, in log order"
+                    );
                     return Ok(ChangesSince::Known(Changes { changes, ..newer }));
                 }
                 Some(ChangesSince::Lost) => return Ok(ChangesSince::Lost),
@@ -296,6 +307,7 @@ impl OrderChanges {
 
 /// So long before a time of another node's clock that all of its later changes are included.
 fn long_before(at: TimestampMicros) -> TimestampMicros {
+    // The time is part of a cursor, which is what a client says.
     TimestampMicros::new(at.micros().saturating_sub(CLOCK_TOLERANCE_MICROS))
 }
 

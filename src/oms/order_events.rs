@@ -72,6 +72,7 @@ impl OrderSource for OrderEventFeed {
         after: &OrderCursor,
         to: EventSink<'_>,
     ) -> WrittenChanges {
+        // Memory has no listings.
         let OrderCursor::Position(after) = *after else { return WrittenChanges::Stored };
         let at = self.changes.time();
         match self.changes.now(user, after.lsn, CHANGES_AT_ONCE) {
@@ -188,9 +189,11 @@ impl OrderChanges {
             if to.out.len() - begin >= to.most_bytes {
                 return (written, true);
             }
+            debug_assert!(*lsn > written.lsn, "changes are written in log order");
             written = LogMark { lsn: *lsn, at: at.map(|_| order.updated_at) };
             self.write_with_id(order, written, to.id_prefix, to.out);
         }
+        debug_assert!(written.lsn <= known.complete_to, "a cursor passes what was written");
         let at = if known.has_more { written.at } else { at };
         (LogMark { lsn: known.complete_to, at }, known.has_more)
     }

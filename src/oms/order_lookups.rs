@@ -20,6 +20,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) async fn run_order_lookups(store: OrderStore, queues: Rc<SessionQueues>) {
     loop {
         poll_fn(|context| queues.lookups.poll_some(context)).await;
+        // Woken for nothing.
         let Some(id) = queues.lookups.pop() else { continue };
         let order = loop {
             match look_up(&store, &id).await {
@@ -60,6 +61,7 @@ async fn look_up_locally(
     lookup: &OrderLookup,
 ) -> Option<Option<TrackedOrder>> {
     let cloned = lookup.clone();
+    // Too busy, or the process is ending: asked again.
     let answer = readers.ask(move |index| look_up_in(index, &cloned)).ok()?;
     match answer.await.ok()? {
         Ok(order) => Some(order),

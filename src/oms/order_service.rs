@@ -59,6 +59,7 @@ impl OrderService {
         if let Some(first) = checked.as_ref().and_then(|checked| checked.order.as_ref()) {
             return request.repeat_of(Arc::clone(first));
         }
+        // Ignored for an order without a key.
         let key_checked_at = checked.map(|checked| checked.position).unwrap_or_default();
         match self.commands.create_since(arrived, request, key_checked_at) {
             // If the sender is gone, the process is ending and the order may be recorded.
@@ -132,6 +133,7 @@ impl OrderService {
     /// behind `committed` that new orders are refused.
     pub fn store_trouble(&self, committed: Lsn) -> Option<String> {
         let index = self.reads.store().index();
+        // The store may have come further since the caller asked the log.
         let unstored = committed.0.saturating_sub(index.durable_position().0);
         index.trouble().or_else(|| {
             (unstored >= MAX_UNSTORED_EVENTS).then(|| {

@@ -23,6 +23,11 @@ use crate::wal::{LogId, Lsn};
 const KEPT_CHANGES: Duration = Duration::from_secs(2);
 /// How often the position of Postgres is noted meanwhile.
 const NOTES_INTERVAL: Duration = Duration::from_millis(250);
+/// Positions noted in that time, and the one that has just become old enough.
+const MAX_NOTES: usize = 9;
+
+const _: () =
+    assert!(MAX_NOTES as u128 == KEPT_CHANGES.as_millis() / NOTES_INTERVAL.as_millis() + 1);
 
 /// The store cannot answer: it is busy, it has failed, or Postgres is awaited and does not have all
 /// that the start recovered. Passes, or shows in readiness.
@@ -284,6 +289,11 @@ impl PastPositions {
         if self.notes.back().is_none_or(is_due) {
             self.notes.push_back((now, position));
         }
+        debug_assert!(
+            self.notes.iter().is_sorted_by_key(|(at, _)| at),
+            "positions are noted in order of time"
+        );
+        assert!(self.notes.len() <= MAX_NOTES, "positions are noted a few times a second");
         self.kept_from
     }
 }

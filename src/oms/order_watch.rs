@@ -59,6 +59,7 @@ impl Default for Watched {
 impl OrderWatchers {
     /// Both ends for these shards; no user is watched yet.
     pub fn new(shards: &[Arc<ShardWatch>]) -> (Self, Vec<OrderWatch>) {
+        assert!(shards.len() <= usize::from(u16::MAX), "a shard's number has 16 bits");
         let (mut watching, mut receivers) = (Vec::new(), Vec::new());
         for watch in shards {
             let (changed, receiver) = mailbox(CHANGED_USERS_CAPACITY);
@@ -93,9 +94,12 @@ impl OrderWatchers {
                 continue;
             }
             last = Some(user);
+            // Nobody watches most users.
             let Some(numbers) = self.0.users.get(user) else { continue };
             for &number in numbers.iter() {
-                let Some(shard) = self.0.shards.get(usize::from(number)) else { continue };
+                let Some(shard) = self.0.shards.get(usize::from(number)) else {
+                    unreachable!("a user is watched by shards that there are: {number}");
+                };
                 if shard.changed.try_send(user.clone()).is_err() {
                     shard.overflowed.store(true, Ordering::Release);
                 }
@@ -105,9 +109,10 @@ impl OrderWatchers {
             }
         }
         for number in to_wake {
-            if let Some(shard) = self.0.shards.get(usize::from(number)) {
-                shard.watch.wakeup.wake();
-            }
+            let Some(shard) = self.0.shards.get(usize::from(number)) else {
+                unreachable!("only a shard that was told is woken: {number}");
+            };
+            shard.watch.wakeup.wake();
         }
     }
 }
@@ -116,6 +121,7 @@ impl OrderWatch {
     /// Watches a user from now on. Call this before first reading their orders: every change after
     /// that read is then told.
     pub fn watch(&self, user: &UserId) {
+        assert!(usize::from(self.number) < self.watched.shards.len(), "a shard has its number");
         match self.watched.users.entry(user.clone()) {
             Entry::Occupied(mut entry) => {
                 if !entry.get().contains(&self.number) {
@@ -135,13 +141,16 @@ impl OrderWatch {
 
     /// Stops watching a user who has no stream on the shard any more.
     pub fn unwatch(&self, user: &UserId) {
+        assert!(usize::from(self.number) < self.watched.shards.len(), "a shard has its number");
+        // Nobody watches them.
         let Some(mut numbers) = self.watched.users.get_mut(user) else { return };
         numbers.retain(|number| *number != self.number);
         let is_last = numbers.is_empty();
         drop(numbers);
         if is_last && self.watched.users.remove_if(user, |_, numbers| numbers.is_empty()).is_some()
         {
-            self.watched.count.fetch_sub(1, Ordering::Release);
+            let before = self.watched.count.fetch_sub(1, Ordering::Release);
+            assert!(before > 0, "every watched user is counted");
         }
     }
 

@@ -89,6 +89,10 @@ impl Partitions {
         last: Lsn,
         reply: oneshot::Sender<()>,
     ) {
+        assert!(
+            self.coming.back().is_none_or(|(before, ..)| *before <= last),
+            "partitions come in the order of the log"
+        );
         self.coming.push_back((last, partition, reply));
     }
 
@@ -117,6 +121,10 @@ impl Partitions {
 
     /// A partition has left the engines, and is gone once Postgres has everything up to `last`.
     pub(super) fn goes(&mut self, going: Going) {
+        assert!(
+            self.going.back().is_none_or(|before| before.last <= going.last),
+            "partitions go in the order of the log"
+        );
         self.going.push_back(going);
     }
 

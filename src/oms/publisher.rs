@@ -91,6 +91,11 @@ impl Publisher {
                 self.ended.note(order, *gate, now.monotonic);
                 match change {
                     Some(lsn) => {
+                        assert!(
+                            self.recent.back().is_none_or(|(last, _)| last < lsn),
+                            "changes are published in log order"
+                        );
+                        assert!(lsn <= gate, "a change is published once its decision is durable");
                         self.recent.push_back((*lsn, order.user.clone()));
                         let views = &self.readers.views;
                         views.publish_change(Arc::clone(order), *lsn, self.max_recent_changes);

@@ -58,8 +58,20 @@ pub(crate) enum NextQuery {
 impl QueryPlanner {
     /// Sets the first pause of an order that fails alone, and how often it doubles.
     pub(crate) fn set_pauses(&mut self, grace: Duration, max_doublings: u32) {
+        assert!(max_doublings < u32::BITS, "a pause is doubled by a shift");
         self.grace = grace;
         self.max_doublings = max_doublings;
+    }
+
+    fn assert_invariants(&self) {
+        debug_assert_eq!(
+            self.parts.iter().map(Vec::len).sum::<usize>(),
+            self.in_parts,
+            "all orders in parts are counted"
+        );
+        debug_assert!(self.parts.iter().all(|part| !part.is_empty()), "a part has an order");
+        assert!(self.parts.len() <= self.in_parts, "a part has an order");
+        assert!(self.difficult.len() <= MAX_DIFFICULT, "orders that fail alone are bounded");
     }
 
     /// Whether parts of failed requests are waiting.
@@ -75,6 +87,7 @@ impl QueryPlanner {
         fresh: impl FnOnce() -> Vec<OrderId>,
         lost: &mut Vec<OrderId>,
     ) -> Option<NextQuery> {
+        self.assert_invariants();
         if self.has_parts() && self.failures_in_a_row >= FAILURES_TO_DOUBT {
             return Some(NextQuery::Probe);
         }
@@ -86,6 +99,7 @@ impl QueryPlanner {
         }
         self.parts_had_turn = false;
         let mut fresh = fresh();
+        assert!(fresh.len() <= MAX_BATCH, "a request has at most what the exchange takes");
         if !self.difficult.is_empty() {
             self.set_aside(now, &mut fresh, lost);
         }
@@ -94,7 +108,9 @@ impl QueryPlanner {
 
     fn next_part(&mut self) -> Option<NextQuery> {
         let part = self.parts.pop_front()?;
+        assert!(part.len() <= self.in_parts, "all orders in parts are counted");
         self.in_parts -= part.len();
+        self.assert_invariants();
         Some(NextQuery::Orders(part))
     }
 
@@ -114,12 +130,15 @@ impl QueryPlanner {
                 false
             }
         });
+        assert!(fresh.len() + alone.len() <= MAX_BATCH, "a request is only split up");
         alone.into_iter().for_each(|order_id| self.put(vec![order_id]));
     }
 
     fn put(&mut self, part: Vec<OrderId>) {
+        assert!(part.len() <= MAX_BATCH, "a part is one of a request");
         self.in_parts += part.len();
         self.parts.push_back(part);
+        self.assert_invariants();
     }
 
     /// Puts back orders that were not sent, or that the exchange throttled.
@@ -128,10 +147,12 @@ impl QueryPlanner {
             self.in_parts += part.len();
             self.parts.push_front(part);
         }
+        self.assert_invariants();
     }
 
     /// A request was answered.
     pub(crate) fn answered(&mut self, order_ids: &[OrderId]) {
+        assert!(order_ids.len() <= MAX_BATCH, "a request has at most what the exchange takes");
         self.failures_in_a_row = 0;
         self.answered += 1;
         if !self.difficult.is_empty() {
@@ -148,6 +169,7 @@ impl QueryPlanner {
         now: MonotonicMicros,
         mut order_ids: Vec<OrderId>,
     ) -> Vec<OrderId> {
+        assert!(order_ids.len() <= MAX_BATCH, "a request has at most what the exchange takes");
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         if let [order_id] = order_ids[..] {
             self.note_difficult(now, order_id);
@@ -164,6 +186,7 @@ impl QueryPlanner {
             return order_ids;
         }
         let second = order_ids.split_off(order_ids.len() / 2);
+        assert!(!order_ids.is_empty() && !second.is_empty(), "several orders have two halves");
         self.put(order_ids);
         self.put(second);
         Vec::new()
@@ -172,6 +195,7 @@ impl QueryPlanner {
     fn note_difficult(&mut self, now: MonotonicMicros, order_id: OrderId) {
         let answered = self.answered;
         if let Some(difficult) = self.difficult.get_mut(&order_id) {
+            assert!(answered >= difficult.answered, "answers are counted upwards");
             if answered > difficult.answered {
                 difficult.failures = difficult.failures.saturating_add(1);
                 difficult.answered = answered;
@@ -189,6 +213,7 @@ impl QueryPlanner {
             let difficult = Difficult { failures: 0, not_before: now, answered };
             self.difficult.insert(order_id, difficult);
         }
+        self.assert_invariants();
     }
 }
 

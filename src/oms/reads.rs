@@ -153,6 +153,7 @@ impl OrderReads {
         request: &PageRequest,
     ) -> Result<OrderPage, StoreUnavailable> {
         self.check_readable()?;
+        // Memory has nothing of most users.
         let view = self.views.user(user).unwrap_or_default();
         let mut page = OrderPage::default();
         let mut before = request.before;
@@ -168,6 +169,7 @@ impl OrderReads {
             // ended orders of the store. It was back in memory before the store followed.
             let later_view = self.views.user(user).unwrap_or_default();
             for order in merged([&view, &later_view], &stored, before, floor) {
+                assert!(page.orders.len() <= request.limit, "a page has at most its limit");
                 let is_enough = scanned >= ENOUGH_SCANNED && !page.orders.is_empty();
                 if page.orders.len() == request.limit || is_enough {
                     page.next = before;
@@ -209,6 +211,7 @@ fn newest<'a>(
 ) -> impl Iterator<Item = &'a Arc<Order>> {
     let (mut left, mut right) = (left.peekable(), right.peekable());
     std::iter::from_fn(move || {
+        // One of them has ended.
         let (Some(next_left), Some(next_right)) = (left.peek(), right.peek()) else {
             return left.next().or_else(|| right.next());
         };
@@ -217,6 +220,7 @@ fn newest<'a>(
             std::cmp::Ordering::Less => right.next(),
             std::cmp::Ordering::Equal => {
                 let (in_left, in_right) = (left.next()?, right.next()?);
+                debug_assert_eq!(in_left.user, in_right.user, "an order has one owner");
                 Some(if in_left.version >= in_right.version { in_left } else { in_right })
             }
         }

@@ -57,6 +57,7 @@ impl Reconciler {
             self.next_sweep = now.monotonic.saturating_add(self.sweep_interval);
             self.is_sweeping = true;
         }
+        assert!(self.next_sweep >= now.monotonic, "the next sweep is to come");
         is_due
     }
 
@@ -84,7 +85,10 @@ impl Reconciler {
         // memory nor holds up a query that somebody waits for. Orders that have left memory come back
         // from the store first.
         if engines.is_reconciling() && waiting + engines.orders_being_found() == 0 {
+            let effects = out.effects.len();
             engines.reconcile_some(now.wall, MAX_WAITING_RECONCILIATIONS, out);
+            let asked = out.effects.len() - effects;
+            assert!(asked <= MAX_WAITING_RECONCILIATIONS, "a slice reconciles a limited number");
         }
         self.compare(now, waiting == 0, engines, out);
         self.is_sweeping || self.is_looking
@@ -96,7 +100,9 @@ impl Reconciler {
         if now.monotonic >= self.next_comparison {
             self.next_comparison = now.monotonic.saturating_add(self.comparison_interval);
             engines.begin_comparison();
+            assert!(engines.is_comparing(), "a comparison that begins is in progress");
         }
+        assert!(self.next_comparison >= now.monotonic, "the next comparison is to come");
         let is_due = now.monotonic >= self.next_request && has_room;
         if is_due && engines.is_comparing() && !engines.is_reconciling() {
             self.next_request = now.monotonic.saturating_add(COMPARISON_PACE);

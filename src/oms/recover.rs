@@ -70,11 +70,14 @@ fn load_open(store: &Index, options: EngineOptions, threads: usize) -> Result<En
         Ok::<_, IndexError>(loaded)
     });
     let mut engines = Engines::new(options);
+    let mut partitions = 0;
     for loaded in loaded {
         for (partition, engine) in loaded? {
             engines.load_partition(partition, engine);
+            partitions += 1;
         }
     }
+    assert_eq!(partitions, USER_PARTITIONS, "every partition is loaded once");
     Ok(engines)
 }
 
@@ -127,6 +130,7 @@ fn last_time_of(engines: &Engines) -> TimestampMicros {
 
 fn replay_event(engines: &mut Engines, store: &Index, event: &Event) -> Result<(), VisitError> {
     let Err(unknown) = engines.replay(event) else { return Ok(()) };
+    assert!(!engines.has(unknown.order_id), "only an order that memory lacks is unknown");
     // The order had ended when the store followed the log, so it was not loaded.
     let Some(order) = store.by_order_id(unknown.order_id)? else { return Err(unknown.into()) };
     engines.load(order);
@@ -145,7 +149,8 @@ fn publish(engines: &Engines, views: &CommittedViews, threads: usize) {
     });
 }
 
-/// Hands out each partition once.
+/// Hands out each partition once. The counter does not come round: threads stop at the first number
+/// that is no partition.
 fn next_partition(next: &AtomicU8) -> Option<UserPartition> {
     // Relaxed: no other data is handed over with the numbers.
     UserPartition::new(next.fetch_add(1, Ordering::Relaxed))
@@ -153,6 +158,8 @@ fn next_partition(next: &AtomicU8) -> Option<UserPartition> {
 
 /// Runs the same work on this many threads, the calling one included.
 fn in_parallel<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
+    // Each thread asks for one partition more than there are: see `next_partition`.
+    assert!((1..=USER_PARTITIONS).contains(&threads), "a partition has at most one thread");
     thread::scope(|scope| {
         let workers: Vec<_> = (1..threads).map(|_| scope.spawn(&work)).collect();
         let mut results = vec![work()];

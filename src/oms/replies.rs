@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::limits::MAX_WAITING_REPLIES;
 use crate::engine::{CancelReply, CreateReply, ReplyTo};
 use crate::types::{MonotonicMicros, OrderId, UserId};
+
+/// The half of a name that is the number of its slot; the other one is the slot's generation.
+const KEY_MASK: u64 = 0xffff_ffff;
 
 /// Requests that wait for an answer. A slot lives until the answer or the reply timeout, whether or
 /// not anybody still listens, so none leaks.
@@ -52,24 +56,38 @@ impl Replies {
         order_id: OrderId,
         deadline: MonotonicMicros,
     ) -> ReplyTo {
+        assert!(self.slots.len() < MAX_WAITING_REPLIES, "waiting requests are bounded");
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let key = self.slots.insert(Slot { generation, sender: waiter, user });
+        assert!(key as u64 <= KEY_MASK, "a slot's number fits its half of the name");
         let to = ReplyTo((u64::from(generation) << 32) | key as u64);
+        assert_eq!(parts(to), (key, generation), "a name is taken apart as it was made");
+        self.assert_in_order(deadline);
         self.deadlines.push_back((deadline, order_id, to));
         to
     }
 
     pub(super) fn create(&mut self, to: ReplyTo, reply: CreateReply) {
-        if let Some(Waiter::Create(sender)) = self.take(to) {
+        match self.take(to) {
             // The client may be gone; this does not affect the order.
-            let _gone = sender.send(reply);
+            Some(Waiter::Create(sender)) => drop(sender.send(reply)),
+            Some(Waiter::Cancel(_)) => {
+                unreachable!("a cancel has no answer of a create: {reply:?}")
+            }
+            // Answered before.
+            None => {}
         }
     }
 
     pub(super) fn cancel(&mut self, to: ReplyTo, reply: CancelReply) {
-        if let Some(Waiter::Cancel(sender)) = self.take(to) {
-            let _gone = sender.send(reply);
+        match self.take(to) {
+            Some(Waiter::Cancel(sender)) => drop(sender.send(reply)),
+            Some(Waiter::Create(_)) => {
+                unreachable!("a create has no answer of a cancel: {reply:?}")
+            }
+            // Answered before.
+            None => {}
         }
     }
 
@@ -90,6 +108,8 @@ impl Replies {
 
     /// Gives a request that is past its deadline another one, which no other exceeds.
     pub(super) fn postpone(&mut self, order_id: OrderId, to: ReplyTo, deadline: MonotonicMicros) {
+        assert!(self.slot(to).is_some(), "only a request that waits is postponed");
+        self.assert_in_order(deadline);
         self.deadlines.push_back((deadline, order_id, to));
     }
 
@@ -108,6 +128,13 @@ impl Replies {
         Some((kind, slot.user.as_ref()))
     }
 
+    fn assert_in_order(&self, deadline: MonotonicMicros) {
+        assert!(
+            self.deadlines.back().is_none_or(|(last, ..)| *last <= deadline),
+            "requests wait in the order of their deadlines"
+        );
+    }
+
     fn slot(&self, to: ReplyTo) -> Option<&Slot> {
         let (key, generation) = parts(to);
         self.slots.get(key).filter(|slot| slot.generation == generation)
@@ -115,13 +142,15 @@ impl Replies {
 
     fn take(&mut self, to: ReplyTo) -> Option<Waiter> {
         self.slot(to)?;
-        Some(self.slots.remove(parts(to).0).sender)
+        let sender = self.slots.remove(parts(to).0).sender;
+        assert!(self.slot(to).is_none(), "a request is answered once");
+        Some(sender)
     }
 }
 
 /// Splits what `add` combined.
 const fn parts(to: ReplyTo) -> (usize, u32) {
-    ((to.0 & 0xffff_ffff) as usize, (to.0 >> 32) as u32)
+    ((to.0 & KEY_MASK) as usize, (to.0 >> 32) as u32)
 }
 
 #[cfg(test)]

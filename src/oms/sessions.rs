@@ -50,6 +50,7 @@ pub(super) async fn run_submits(
     loop {
         wait_for_batch(&queues).await;
         let now = clock.moment();
+        // Another connection was faster, or every deadline has passed.
         let Some(batch) = SubmitBatch::take(&queues, &metrics, now) else { continue };
         let outcome = session.submit(batch.request()).await;
         let reached = batch.complete(outcome, &queues, &metrics, clock.moment());
@@ -96,6 +97,7 @@ pub(super) async fn run_probes(mut session: ExchangeSession, queues: Rc<SessionQ
                 Err(SessionError::NotSent(_)) => {}
                 Err(error @ (SessionError::OutcomeUnknown(_) | SessionError::TimedOut(_))) => {
                     unclear += 1;
+                    assert!(unclear <= UNCLEAR_PROBES, "unclear probes are counted to their limit");
                     if unclear == UNCLEAR_PROBES {
                         unclear = 0;
                         tracing::warn!(%error, "probes of the exchange have no usable answer");
@@ -123,6 +125,7 @@ pub(super) async fn run_cancels(
         })
         .await;
         wait_out(&queues.cancel_throttle).await;
+        // A pause has begun meanwhile.
         let Some(batch) = CancelBatch::take(&queues, &metrics, clock.moment()) else { continue };
         let outcome = session.cancel(batch.request()).await;
         let reached = batch.complete(outcome, &queues, &metrics, clock.moment());
@@ -145,6 +148,7 @@ pub(super) async fn run_queries(
         })
         .await;
         wait_out(&queues.query_throttle).await;
+        // All of them must pause.
         let Some(batch) = QueryBatch::take(&queues, &metrics, clock.moment()) else { continue };
         let outcome = session.query(batch.request()).await;
         let reached = batch.complete(outcome, &queues, &metrics, clock.moment());
@@ -157,6 +161,7 @@ async fn wait_out(throttle: &RefCell<Throttle>) {
     loop {
         let now = MonotonicMicros::now();
         let until = throttle.borrow().closed_until(now);
+        // No pause is in progress.
         let Some(until) = until else { return };
         sleep(until.saturating_since(now)).await;
     }

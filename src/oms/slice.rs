@@ -41,6 +41,7 @@ impl<T> Source<T> {
         if self.first.is_some() {
             return true;
         }
+        // Closed by its senders: polled no more.
         if self.closed {
             return false;
         }

@@ -41,6 +41,7 @@ pub(super) enum Stage {
     SecondCommit,
 }
 
+/// In the order of [`Stage`].
 const STAGES: [(Stage, &str); 7] = [
     (Stage::Shard, "shard"),
     (Stage::Queue, "queue"),
@@ -129,6 +130,7 @@ impl StageClock {
             progress.end_stage(asked);
             progress.end_stage(Instant::now());
             in_progress.insert(order_id, progress);
+            assert!(in_progress.len() <= MAX_WAITING_REPLIES, "followed orders are bounded");
         }
     }
 
@@ -149,6 +151,7 @@ impl StageClock {
         if !is_followed(order_id) {
             return;
         }
+        // Answered before, or one too many to be followed.
         let Some(mut progress) = self.in_progress.borrow_mut().remove(&order_id) else { return };
         if progress.stage == Stage::SecondCommit {
             progress.end_stage(Instant::now());
@@ -162,9 +165,12 @@ impl StageClock {
 impl Progress {
     fn end_stage(&mut self, now: Instant) {
         let index = self.stage as usize;
-        if let Some(took) = self.took.get_mut(index) {
-            *took = now.saturating_duration_since(self.since);
-        }
+        let Some(took) = self.took.get_mut(index) else {
+            unreachable!("every stage has a place: {:?}", self.stage);
+        };
+        // Zero where the shard's reading of the clock is a moment ahead of ours.
+        *took = now.saturating_duration_since(self.since);
+        // The last stage has no next.
         if let Some((next, _)) = STAGES.get(index + 1) {
             self.stage = *next;
         }

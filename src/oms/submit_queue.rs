@@ -82,7 +82,7 @@ impl SubmitQueue {
     /// Orders that were expected are durable.
     pub(super) fn push_expected(&self, orders: Vec<Arc<Order>>) {
         if !orders.is_empty() {
-            self.gathering.borrow_mut().expected -= orders.len();
+            self.gathering.borrow_mut().came(orders.len());
             self.orders.extend(orders);
         }
     }
@@ -111,6 +111,7 @@ impl SubmitQueue {
         mut late: impl FnMut(Arc<Order>),
     ) -> Vec<Arc<Order>> {
         let mut batch = self.orders.take(MAX_BATCH);
+        assert!(batch.len() <= MAX_BATCH, "a request has at most what the exchange takes");
         batch.extract_if(.., |order| order.submit_before < now.wall).for_each(&mut late);
         if !batch.is_empty() {
             self.gathering.borrow_mut().sent(now.monotonic, batch.len());
@@ -143,12 +144,18 @@ impl SubmitQueue {
     ) -> (Pause, Vec<Arc<Order>>) {
         let pause = self.throttle.borrow_mut().refused(now.monotonic, retry_after);
         let pause_micros = pause.until.saturating_since(now.monotonic).as_micros();
-        let pause_micros = u64::try_from(pause_micros).unwrap_or(u64::MAX);
+        let Ok(pause_micros) = u64::try_from(pause_micros) else {
+            unreachable!("a pause has a limit: {pause_micros} us");
+        };
         let resumes = now.wall.saturating_add_micros(pause_micros);
         let mut again = orders;
         again.append(&mut self.orders.take(usize::MAX));
-        let refused = again.extract_if(.., |order| order.submit_before <= resumes).collect();
+        let held_up = again.len();
+        let refused: Vec<Arc<Order>> =
+            again.extract_if(.., |order| order.submit_before <= resumes).collect();
+        assert_eq!(again.len() + refused.len(), held_up, "an order is sent again, or refused");
         self.held_back.borrow_mut().extend(again.iter().map(|order| order.order_id));
+        assert_eq!(self.len(), 0, "everything that waits is held up");
         self.put_back(again);
         (pause, refused)
     }
@@ -214,6 +221,7 @@ impl Gathering {
             return Decision::Wait;
         }
         if let Some(until) = closed_until {
+            assert!(until > now, "a pause in progress ends later");
             return Decision::WaitUntil(until);
         }
         let is_idle = self.in_flight == 0 && self.expected == 0;
@@ -226,8 +234,16 @@ impl Gathering {
         }
     }
 
+    /// So many orders that were expected are there.
+    fn came(&mut self, orders: usize) {
+        assert!(orders <= self.expected, "every order for the exchange is expected");
+        self.expected -= orders;
+    }
+
     /// A request with so many orders began.
     fn sent(&mut self, now: MonotonicMicros, orders: usize) {
+        assert!((1..=MAX_BATCH).contains(&orders), "a request has some orders, and not too many");
+        assert!(self.last_sent.is_none_or(|last| last <= now), "requests go in order of time");
         self.in_flight += 1;
         self.is_busy = orders >= WORTHWHILE || (self.is_busy && orders >= FEW);
         self.last_sent = Some(now);
@@ -235,6 +251,7 @@ impl Gathering {
 
     /// A request ended, well or not.
     fn answered(&mut self) {
+        assert!(self.in_flight > 0, "only a request in flight is answered");
         self.in_flight -= 1;
     }
 }

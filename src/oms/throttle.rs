@@ -44,7 +44,11 @@ impl Throttle {
         let pause = named.map_or(own, |named| named.max(own)).min(LONGEST_PAUSE);
         let is_first = self.refusals == 0;
         self.refusals = self.refusals.saturating_add(1);
-        let until = self.until.max(Some(now.saturating_add(pause))).unwrap_or(now);
+        let resumes = now.saturating_add(pause);
+        // A pause that has begun is not cut short.
+        let until = self.until.map_or(resumes, |until| until.max(resumes));
+        assert!(until > now, "a pause ends later");
+        assert!(until.saturating_since(now) <= LONGEST_PAUSE, "a pause has a limit");
         self.until = Some(until);
         Pause { until, is_first }
     }
@@ -52,6 +56,7 @@ impl Throttle {
     /// The exchange took a request. An answer to a request sent before the pause began does not end
     /// the pause.
     pub(crate) fn taken(&mut self, now: MonotonicMicros) {
+        assert_eq!(self.refusals > 0, self.until.is_some(), "a refusal begins a pause");
         if self.refusals > 0 && !self.is_closed(now) {
             *self = Self::default();
         }
@@ -74,7 +79,9 @@ impl Throttle {
         submit_window: Duration,
         reply_timeout: Duration,
     ) -> bool {
+        // No pause is in progress.
         let Some(until) = self.closed_until(now) else { return false };
+        assert!(self.refusals > 0, "a pause begins with a refusal");
         let pause = until.saturating_since(now);
         pause >= submit_window || (self.refusals >= REFUSALS_TO_TURN_AWAY && pause >= reply_timeout)
     }

@@ -19,6 +19,7 @@ impl UnreadableLog {
 
     /// Logs an element unless one was logged recently.
     pub(super) fn log(&mut self, unreadable: &UnreadableElement, now: MonotonicMicros) {
+        // The next line has their number.
         let Some(count) = self.0.note(now) else { return };
         let UnreadableElement { source, cause, order, problem, text } = unreadable;
         let (source, cause) = (source.into_str(), cause.into_str());

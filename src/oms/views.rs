@@ -88,6 +88,7 @@ impl CommittedViews {
             refused.pop_front();
         }
         refused.push_back((order_id, reason));
+        assert!(refused.len() <= MAX_REFUSED_CANCELS, "refused cancels are bounded");
     }
 
     /// Why the exchange refused the last cancel of an order. `None` if that was too long ago; ask
@@ -162,15 +163,20 @@ impl CommittedViews {
     /// A user partition has come from another node: the log up to here lacks what happened there. Only
     /// the orders thread calls this.
     pub(super) fn note_coming(&self, partition: UserPartition, last: Lsn) {
-        if let Some(came) = self.0.came.get(partition.index()) {
-            came.store(last.0, Ordering::Release);
-        }
+        let before = self.came_of(partition).swap(last.0, Ordering::AcqRel);
+        assert!(before <= last.0, "a partition comes again later in the log");
+    }
+
+    fn came_of(&self, partition: UserPartition) -> &AtomicU64 {
+        let Some(came) = self.0.came.get(partition.index()) else {
+            unreachable!("every partition has a place: {partition:?}");
+        };
+        came
     }
 
     /// Where a user's partition came from another node: the log up to here may lack changes.
     pub(super) fn came(&self, user: &UserId) -> Lsn {
-        let came = self.0.came.get(user.partition().index());
-        Lsn(came.map_or(0, |came| came.load(Ordering::Acquire)))
+        Lsn(self.came_of(user.partition()).load(Ordering::Acquire))
     }
 
     /// Publishes an order in a state that was public before. Only the orders thread publishes.
@@ -181,15 +187,18 @@ impl CommittedViews {
     /// Publishes a new version of an order, made by this record of the log, and keeps the user's
     /// newest `max_recent` changes. Only the orders thread publishes, in log order.
     pub(super) fn publish_change(&self, order: Arc<Order>, lsn: Lsn, max_recent: usize) {
+        assert!(max_recent > 0, "memory keeps a change until the store has it");
         let at = order.updated_at;
         self.change(order, |view, order| {
-            debug_assert!(view.changed < lsn, "changes are published in log order");
+            assert!(view.changed < lsn, "changes are published in log order");
             if view.changes.len() == max_recent {
                 let (oldest, _) = view.changes.remove(0);
                 view.changes_from = oldest;
             }
             view.changes.push((lsn, order));
             view.changed = lsn;
+            assert!(view.changes.len() <= max_recent, "recent changes are bounded");
+            view.assert_changes();
         });
         // After the view: who sees the time sees the change.
         self.note_time(at);
@@ -219,6 +228,7 @@ impl CommittedViews {
     /// this.
     pub(super) fn show(&self, upto: Lsn) {
         self.0.shown.advance(upto.0);
+        assert!(self.shown() >= upto, "what is shown is seen");
     }
 
     /// Removes an order that readers find in the store in its last published state. Only the orders
@@ -228,6 +238,10 @@ impl CommittedViews {
             None => false,
             Some(mut view) => {
                 let shown = view.orders.get(&order.order_id).map(|shown| shown.version);
+                debug_assert!(
+                    shown.is_none_or(|shown| shown >= order.version),
+                    "readers see what memory forgets, or later"
+                );
                 if shown == Some(order.version) {
                     Arc::make_mut(&mut view).orders.remove(&order.order_id);
                 }
@@ -255,11 +269,14 @@ impl CommittedViews {
     /// Forgets the changes of a user that the store has: all up to this position. Only the orders
     /// thread calls this.
     pub(super) fn forget_changes(&self, user: &UserId, stored: Lsn) {
+        // The user's last order has left memory.
         let Some(mut view) = self.0.users.get_mut(user) else { return };
         let count = view.changes.partition_point(|(lsn, _)| *lsn <= stored);
+        // Forgotten already, with an earlier change.
         let Some(&(last, _)) = count.checked_sub(1).and_then(|last| view.changes.get(last)) else {
             return;
         };
+        assert!(last <= stored, "only what the store has is forgotten");
         let view = Arc::make_mut(&mut view);
         view.changes_from = last;
         if count == view.changes.len() {
@@ -268,6 +285,26 @@ impl CommittedViews {
         } else {
             view.changes.drain(..count);
         }
+        view.assert_changes();
+    }
+}
+
+impl UserView {
+    /// What holds between the recent changes and the positions that they lie between.
+    pub(super) fn assert_changes(&self) {
+        let (oldest, newest) = (self.changes.first(), self.changes.last());
+        assert!(
+            oldest.is_none_or(|(lsn, _)| self.changes_from < *lsn),
+            "recent changes follow what has been forgotten"
+        );
+        assert!(
+            newest.is_none_or(|(lsn, _)| *lsn == self.changed),
+            "the last change is the newest"
+        );
+        debug_assert!(
+            self.changes.is_sorted_by(|(one, _), (next, _)| one < next),
+            "changes are kept in log order"
+        );
     }
 }
 

@@ -49,7 +49,7 @@ struct Batch {
 impl Webhooks {
     /// Begins a batch, once the previous one has ended.
     pub(super) fn begin(&mut self, command: WebhookCommand) {
-        debug_assert!(self.current.is_none(), "one batch at a time");
+        assert!(self.current.is_none(), "one batch at a time");
         let WebhookCommand { session, lines: Results { results, unreadable }, reply } = command;
         self.current = Some(Batch { session, lines: results.into_iter(), unreadable, reply });
     }
@@ -67,6 +67,7 @@ impl Webhooks {
 
     /// The unusable elements of the current batch; returned once.
     pub(super) fn take_unreadable(&mut self) -> Vec<UnreadableElement> {
+        // None between two batches.
         self.current.as_mut().map(|batch| std::mem::take(&mut batch.unreadable)).unwrap_or_default()
     }
 
@@ -74,7 +75,12 @@ impl Webhooks {
     /// durable.
     pub(super) fn end_if_taken(&mut self, last_event: Lsn) {
         let is_taken = |batch: &mut Batch| batch.lines.len() == 0;
-        if let Some(Batch { reply, .. }) = self.current.take_if(is_taken) {
+        if let Some(Batch { reply, unreadable, .. }) = self.current.take_if(is_taken) {
+            assert!(unreadable.is_empty(), "a batch ends once all that is in it was taken");
+            assert!(
+                self.taken.back().is_none_or(|(last, _)| *last <= last_event),
+                "batches wait in the order of the log"
+            );
             self.taken.push_back((last_event, reply));
         }
     }
@@ -82,6 +88,7 @@ impl Webhooks {
     /// Answers every batch whose events are durable.
     pub(super) fn answer(&mut self, committed: Lsn) {
         while let Some((_, reply)) = self.taken.pop_front_if(|(last, _)| *last <= committed) {
+            // The exchange may be gone: it posts them again.
             let _gone = reply.send(LinesDurable);
         }
     }

@@ -16,6 +16,7 @@ impl Driver {
     /// Takes what the exchange answered, or the store.
     pub(crate) fn answer(&mut self, at: Moment, answer: Answer) {
         let now = at.wall;
+        assert!(self.outbox.is_empty(), "what was decided before is in the gate");
         match answer {
             Answer::Unreadable(unreadable) => self.unreadable(at, &unreadable),
             Answer::Submit(order_id, outcome) => {
@@ -51,6 +52,8 @@ impl Driver {
 
     /// Takes what the feed thread handed over.
     pub(crate) fn feed(&mut self, now: Moment, message: OrderFeedMessage) {
+        assert!(self.takes_reports(), "a line is taken while there is room for what it decides");
+        assert!(self.outbox.is_empty(), "what was decided before is in the gate");
         match message {
             OrderFeedMessage::Session { session, sequence } => {
                 self.engines.feed_session(&session, sequence);
@@ -79,6 +82,7 @@ impl Driver {
                         self.admit_decided();
                     }
                     None => {
+                        // An exchange that numbers from 0 has no line before that.
                         self.engines.feed_reached(sequence.saturating_sub(1));
                         self.incomplete_line(now, order);
                     }
@@ -97,11 +101,13 @@ impl Driver {
 
     /// Takes the next lines of the webhook batch under work, at most `limit`.
     pub(in crate::oms) fn webhook_lines(&mut self, now: Moment, limit: usize) {
+        assert!(self.outbox.is_empty(), "what was decided before is in the gate");
         for unreadable in self.webhooks.take_unreadable() {
             self.metrics.webhook_lines.inc();
             self.unreadable(now, &unreadable);
         }
         for _ in 0..limit {
+            // All of them are taken, or there is no batch.
             let Some((session, line)) = self.webhooks.next_line() else { break };
             self.metrics.webhook_lines.inc();
             self.webhook_line(now, session, line);
@@ -146,6 +152,7 @@ impl Driver {
             Some(NamedOrder::Theirs(id)) => {
                 self.engines.unreadable(now.wall, id, &text, &mut self.outbox);
             }
+            // It names no order to ask about.
             None => {}
         }
     }

@@ -63,6 +63,7 @@ impl Driver {
             for user in &users {
                 self.publisher.views().drop_user(user);
             }
+            // A node that is being stopped no longer waits.
             let _gone = reply.send(());
         }
     }

@@ -23,6 +23,7 @@ impl Driver {
             tracing::info!("Postgres has everything that was recovered: orders can be read");
         }
         let mut free = std::mem::take(&mut self.free);
+        assert!(free.is_empty(), "effects happen within their slice");
         let released = self.gate.release(self.reached(), &mut free);
         self.publisher.publish(&free, now);
         let mut submits = Vec::new();
@@ -30,6 +31,7 @@ impl Driver {
             self.perform(gated.effect, &mut submits, now);
         }
         self.free = free;
+        assert!(self.free.is_empty(), "effects happen within their slice");
         self.queues.submits.push_expected(submits);
         if let Some(postgres) = &mut self.awaited {
             postgres.mark(now, self.gate.last_awaiting_postgres());

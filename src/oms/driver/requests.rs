@@ -38,11 +38,13 @@ impl Driver {
             refuse_create(command, refusal.reply());
             return;
         }
+        assert!(self.has_room_for_create(), "creates leave cancels their share of what may wait");
         let CreateCommand { request, arrived, asked, reply, .. } = command;
         let order_id = request.order_id;
         self.queues.clock.take(order_id, arrived, asked);
         let waiter = (Waiter::Create(reply), self.asker(&request.user));
         let to = self.replies.add(waiter, order_id, self.reply_deadline(now));
+        assert!(self.outbox.is_empty(), "what was decided before is in the gate");
         self.engines.create(now.wall, request, to, &mut self.outbox);
         // A repeated request records nothing.
         if self.outbox.events.iter().any(|event| matches!(event, Event::Created(_))) {
@@ -63,10 +65,12 @@ impl Driver {
             refuse_cancel(command, CancelReply::Unavailable);
             return;
         }
+        assert!(self.has_room_for_cancel(), "waiting requests are bounded");
         let CancelCommand { user, order_id, reply } = command;
         self.metrics.cancels.inc();
         let waiter = (Waiter::Cancel(reply), self.asker(&user));
         let to = self.replies.add(waiter, order_id, self.reply_deadline(now));
+        assert!(self.outbox.is_empty(), "what was decided before is in the gate");
         self.engines.cancel(now.wall, (&user, order_id), to, &mut self.outbox);
         self.admit_decided();
     }
@@ -117,5 +121,7 @@ pub(in crate::oms) fn refuse_cancel(command: CancelCommand, reply: CancelReply) 
 
 /// Refuses a request that cannot be taken.
 pub(in crate::oms) fn refuse_create(command: CreateCommand, reply: CreateReply) {
+    assert!(reply.order().is_none(), "a refused request has made no order");
+    // The client may have gone.
     let _gone = command.reply.send(reply);
 }

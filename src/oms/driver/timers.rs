@@ -12,6 +12,7 @@ const STOPPED_INTERVAL: Duration = Duration::from_millis(5);
 impl Driver {
     /// Does what is due, at most `limit` overdue requests. True when more is due.
     pub(crate) fn keep_time(&mut self, now: Moment, limit: usize) -> bool {
+        assert!(self.outbox.is_empty(), "what was decided before is in the gate");
         let more_overdue = self.answer_overdue(now, limit);
         let more_late = self.answer_late(now, limit);
         self.drop_stopped(now);

@@ -24,7 +24,8 @@ pub(in crate::oms) fn cancel_outcomes(
         }
         Said::This(_) | Said::Nothing | Said::Contradiction => CancelOutcome::Unknown,
     });
-    let outcomes = outcomes.collect();
+    let outcomes: Vec<CancelOutcome> = outcomes.collect();
+    assert_eq!(outcomes.len(), ids.len(), "every cancel has an outcome");
     unreadable.extend(doubted);
     outcomes
 }

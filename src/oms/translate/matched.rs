@@ -29,11 +29,13 @@ where
     let mut by_id: HashMap<K, Said<R>> = HashMap::with_capacity(results.len());
     for result in results {
         let id = result.id().clone();
+        // Nothing before the first result.
         let said = by_id.remove(&id).unwrap_or(Said::Nothing).and(result);
         by_id.insert(id, said);
     }
     let said = asked.iter().map(|asked| {
         let id = asked.id();
+        // The answer leaves it out.
         let said = by_id.remove(id).unwrap_or(Said::Nothing);
         if said == Said::Contradiction {
             contradicted(id);

@@ -27,6 +27,7 @@ pub(in crate::oms) fn query_answers(
         Said::Nothing | Said::Contradiction => None,
     });
     let answers: Vec<Option<QueryAnswer>> = answers.collect();
+    assert_eq!(answers.len(), ids.len(), "every order asked about has an answer, or none");
     let or_unreadable = |(id, answer): (&CompactString, Option<QueryAnswer>)| {
         answer.or_else(|| {
             let order = ours(id)?;
@@ -86,7 +87,9 @@ fn impossible(order: Option<NamedOrder>, execution: &QueryExecution) -> Unreadab
         "numShares: {}; allowed: 1 to {MAX_EXECUTION_SHARES}",
         execution.num_shares
     );
-    let text = serde_json::to_vec(execution).unwrap_or_default();
+    let Ok(text) = serde_json::to_vec(execution) else {
+        unreachable!("an execution that was read can be written: {execution:?}");
+    };
     bad_value(order, &problem, &text)
 }
 

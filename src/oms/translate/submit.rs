@@ -47,6 +47,7 @@ pub(in crate::oms) fn submit_outcomes(
             *outcome = SubmitOutcome::Unknown;
         }
     }
+    assert_eq!(outcomes.len(), orders.len(), "every order has an outcome");
     unreadable.extend(doubted);
     outcomes
 }
@@ -97,5 +98,7 @@ fn shared_ids(outcomes: &mut [SubmitOutcome]) -> Vec<usize> {
     for outcome in outcomes.iter_mut().filter(|outcome| is_shared(outcome)) {
         *outcome = SubmitOutcome::Unknown;
     }
+    assert!(shared.len() > 1, "an id is shared by several orders");
+    debug_assert!(!outcomes.iter().any(is_shared), "an id that is shared tells nothing");
     shared
 }

@@ -27,6 +27,7 @@ pub(super) fn reason(refusal: &Refusal) -> CompactString {
         end -= 1;
     }
     reason.truncate(end);
+    assert!(reason.len() <= MAX_REASON_BYTES, "a stored reason is bounded");
     reason
 }
 
