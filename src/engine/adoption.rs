@@ -36,14 +36,13 @@ impl Engines {
     /// exchange about them.
     pub fn adopted(&mut self, now: TimestampMicros, partition: UserPartition, out: &mut Outbox) {
         self.advance(now);
-        let first_event = out.events.len();
+        let (first_event, first_effect) = (out.events.len(), out.effects.len());
         for id in self.unmatched.ids() {
             let order_id = self.by_external_id.get(&id).copied();
             if let Some(order_id) = order_id.filter(|order_id| order_id.partition() == partition) {
                 self.deliver_unmatched(&id, order_id, out);
             }
         }
-        let first_effect = out.effects.len();
         self.withhold_cancels(first_effect, out);
         let (partitions, turn) = self.parts(out);
         let Some(engine) = partitions.get_mut(partition.index()) else {

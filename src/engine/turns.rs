@@ -83,6 +83,8 @@ impl Engines {
         let is_old = |ended: &TimestampMicros| at.micros_since(*ended) > window;
         while self.ended.front().is_some_and(|(ended, _)| is_old(ended)) {
             self.ended.pop_front();
+            // A round counts those that it has asked about. This one may still lie ahead of it.
+            self.rounds.ended_reconciled = self.rounds.ended_reconciled.saturating_sub(1);
         }
         debug_assert!(
             self.ended.front().is_none_or(|(ended, _)| !is_old(ended)),

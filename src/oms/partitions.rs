@@ -104,6 +104,8 @@ impl Partitions {
         reply: oneshot::Sender<()>,
     ) {
         self.served &= !bit(partition);
+        // It may go before readers saw it come.
+        self.coming.retain(|(_, coming, _)| *coming != partition);
         self.stopping.push(Stopping { partition, give_up, reply });
     }
 
@@ -168,6 +170,16 @@ mod tests {
         partitions.reach(Lsn(9));
         assert!(partitions.serves(partition(63)) && !partitions.serves(partition(62)));
         assert_eq!(moved.try_recv(), Ok(()));
+    }
+
+    #[test]
+    fn a_partition_that_goes_before_it_has_come_is_not_served() {
+        let mut partitions = Partitions::none();
+        let ((came, coming), (went, _going)) = (oneshot::channel(), oneshot::channel());
+        partitions.comes(partition(7), Lsn(9), came);
+        partitions.stop(partition(7), MonotonicMicros::new(10), went);
+        partitions.reach(Lsn(9));
+        assert!(!partitions.serves(partition(7)) && coming.try_recv().is_err());
     }
 
     #[test]
