@@ -1,7 +1,7 @@
 //! Order lines on their way into the stream: kept until Redis has them.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, Pipeline, RedisError};
@@ -9,9 +9,10 @@ use redis::{ErrorKind, Pipeline, RedisError};
 use super::line_message::LineMessage;
 use super::message::encode;
 use super::names::{LINE, LINES};
-use super::stream_id::{EntryId, newest_entry};
+use super::stream_id::{Entry, EntryId, newest_entry};
 use crate::exchange::PublishedLine;
 use crate::sync::Receiver;
+use crate::types::MonotonicMicros;
 
 /// Most lines of one request.
 const MAX_BATCH_LINES: usize = 1_024;
@@ -24,21 +25,32 @@ const KEPT_ENTRIES: u64 = 131_072;
 const STANDS_STILL: Duration = Duration::from_secs(3);
 
 /// The lines that Redis does not have yet.
-pub(super) struct LineQueue {
+pub(crate) struct LineQueue {
     lines: Receiver<PublishedLine>,
     /// Taken from the queue, and sent, if at all, without an answer yet.
     taken: VecDeque<PublishedLine>,
     /// The newest entry of the stream, if it is of a later epoch than ours, and since when.
-    ahead: Option<(EntryId, Instant)>,
+    ahead: Option<(EntryId, MonotonicMicros)>,
+}
+
+/// What the stream is to this queue when a connection begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It goes on with our lines.
+    Ours,
+    /// A later epoch writes it.
+    Later,
+    /// It has a later epoch, and nobody writes it: the lease was set back. It is to begin anew.
+    Abandoned,
 }
 
 impl LineQueue {
-    pub(super) fn new(lines: Receiver<PublishedLine>) -> Self {
+    pub(crate) fn new(lines: Receiver<PublishedLine>) -> Self {
         Self { lines, taken: VecDeque::new(), ahead: None }
     }
 
     /// Whether there are lines to send.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.taken.is_empty() && self.lines.is_empty()
     }
 
@@ -57,7 +69,7 @@ impl LineQueue {
     }
 
     /// Forgets the lines of other epochs: their followers have been told of a new one.
-    pub(super) fn keep_epoch(&mut self, epoch: u64) {
+    pub(crate) fn keep_epoch(&mut self, epoch: u64) {
         while self.taken.len() < MAX_BATCH_LINES
             && let Some(line) = self.lines.try_recv()
         {
@@ -66,35 +78,67 @@ impl LineQueue {
         self.taken.retain(|line| line.epoch == epoch);
     }
 
-    /// A connection begins: what Redis already has is not sent again.
-    pub(super) async fn connect(
+    /// A connection begins, and this is the newest entry of the stream: what Redis already has is not
+    /// sent again.
+    pub(crate) fn find(
         &mut self,
         epoch: u64,
-        mut connection: MultiplexedConnection,
-    ) -> Result<(), RedisError> {
-        let Some(newest) = newest_entry(&mut connection).await? else { return Ok(()) };
+        newest: Option<EntryId>,
+        now: MonotonicMicros,
+    ) -> Found {
+        let Some(newest) = newest else { return Found::Ours };
         if newest.epoch > epoch {
-            let now = Instant::now();
             let (seen, since) = *self.ahead.get_or_insert((newest, now));
-            if seen != newest || now.saturating_duration_since(since) < STANDS_STILL {
-                if seen != newest {
-                    self.ahead = Some((newest, now));
-                }
-                return Err((ErrorKind::Client, "the lines of orders have a later epoch").into());
+            if seen != newest {
+                self.ahead = Some((newest, now));
+                return Found::Later;
             }
-            // Nobody writes it, and Postgres has given us the lease: it was set back. Readers begin anew.
-            tracing::warn!(
-                epoch,
-                found = newest.epoch,
-                "the stream of order lines has a later epoch than the lease of the feed: it begins anew"
-            );
-            return redis::cmd("DEL").arg(LINES).query_async(&mut connection).await;
+            let stands_still = now.saturating_since(since) >= STANDS_STILL;
+            return if stands_still { Found::Abandoned } else { Found::Later };
         }
         self.ahead = None;
         if newest.epoch == epoch {
             self.taken.retain(|line| line.number > newest.number);
         }
-        Ok(())
+        Found::Ours
+    }
+
+    /// A connection begins.
+    pub(super) async fn connect(
+        &mut self,
+        epoch: u64,
+        mut connection: MultiplexedConnection,
+    ) -> Result<(), RedisError> {
+        let newest = newest_entry(&mut connection).await?;
+        match self.find(epoch, newest, MonotonicMicros::now()) {
+            Found::Ours => Ok(()),
+            Found::Later => {
+                Err((ErrorKind::Client, "the lines of orders have a later epoch").into())
+            }
+            Found::Abandoned => {
+                // Nobody writes it, and Postgres has given us the lease: it was set back. Readers
+                // begin anew.
+                tracing::warn!(
+                    epoch,
+                    found = newest.map(|newest| newest.epoch),
+                    "the stream of order lines has a later epoch than the lease of the feed: it begins anew"
+                );
+                redis::cmd("DEL").arg(LINES).query_async(&mut connection).await
+            }
+        }
+    }
+
+    /// The entries to be added to the stream.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.taken.iter().map(|line| {
+            let id = EntryId { epoch: line.epoch, number: line.number };
+            (id, encode(&LineMessage::of(line)))
+        })
+    }
+
+    /// Redis has them.
+    pub(crate) fn sent(&mut self) {
+        self.taken.clear();
     }
 
     /// Sends what there is, in one request.
@@ -108,17 +152,15 @@ impl LineQueue {
         if count == 0 {
             return Ok(0);
         }
-        commands(self.taken.iter()).query_async::<()>(&mut connection).await?;
-        self.taken.clear();
+        commands(self.entries()).query_async::<()>(&mut connection).await?;
+        self.sent();
         Ok(count)
     }
 }
 
-fn commands<'a>(lines: impl Iterator<Item = &'a PublishedLine>) -> Pipeline {
+fn commands(entries: impl Iterator<Item = Entry>) -> Pipeline {
     let mut commands = Pipeline::new();
-    for line in lines {
-        let id = EntryId { epoch: line.epoch, number: line.number };
-        let text = encode(&LineMessage::of(line));
+    for (id, text) in entries {
         let command = commands.cmd("XADD").arg(LINES).arg("MAXLEN").arg("~").arg(KEPT_ENTRIES);
         command.arg(id.to_string()).arg(LINE).arg(text).ignore();
     }
@@ -138,7 +180,13 @@ mod tests {
 
     #[test]
     fn entries_have_the_epoch_and_the_number_as_their_id() {
-        let bytes = commands([line(7, 1), line(7, 2)].iter()).get_packed_pipeline();
+        let (sender, receiver) = mailbox(8);
+        let mut queue = LineQueue::new(receiver);
+        for line in [line(7, 1), line(7, 2)] {
+            sender.try_send(line).unwrap();
+        }
+        queue.keep_epoch(7);
+        let bytes = commands(queue.entries()).get_packed_pipeline();
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.contains("\r\n7-1\r\n") && text.contains("\r\n7-2\r\n"), "{text}");
         assert_eq!(text.matches("XADD").count(), 2);
@@ -154,5 +202,23 @@ mod tests {
         assert!(!queue.is_empty());
         queue.keep_epoch(7);
         assert_eq!(queue.taken.iter().map(|line| line.number).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn a_stream_of_a_later_epoch_is_left_alone_unless_it_stands_still() {
+        let (sender, receiver) = mailbox(8);
+        let mut queue = LineQueue::new(receiver);
+        for number in 1..=3 {
+            sender.try_send(line(7, number)).unwrap();
+        }
+        queue.keep_epoch(7);
+        let at = MonotonicMicros::new;
+        let entry = |epoch, number| Some(EntryId { epoch, number });
+        assert_eq!(queue.find(7, entry(8, 1), at(0)), Found::Later);
+        assert_eq!(queue.find(7, entry(8, 2), at(3_000_000)), Found::Later, "somebody writes it");
+        assert_eq!(queue.find(7, entry(8, 2), at(6_000_000)), Found::Abandoned);
+        assert_eq!(queue.find(7, entry(7, 2), at(6_000_000)), Found::Ours);
+        let ids: Vec<_> = queue.entries().map(|(id, _)| id.number).collect();
+        assert_eq!(ids, [3], "Redis has the others");
     }
 }

@@ -10,7 +10,7 @@ use crate::types::TimestampMicros;
 
 /// How far the stream was read.
 #[derive(Debug, Default)]
-pub(super) struct LineReader {
+pub(crate) struct LineReader {
     /// The last entry; `None` before the first.
     last: Option<EntryId>,
     /// The session and the sequence of the last entry.
@@ -21,9 +21,9 @@ pub(super) struct LineReader {
 
 /// What an entry tells.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// Messages for the orders thread, in their order.
-    pub(super) messages: Vec<OrderFeedMessage>,
+    pub(crate) messages: Vec<OrderFeedMessage>,
     /// The exchange's time, if the entry is of a heartbeat.
     pub(super) heard: Option<TimestampMicros>,
     /// Entries before it may have been missed.
@@ -32,18 +32,18 @@ pub(super) struct Told {
 
 impl LineReader {
     /// Where reading goes on.
-    pub(super) fn last(&self) -> EntryId {
+    pub(crate) fn last(&self) -> EntryId {
         self.last.unwrap_or(EntryId::FIRST)
     }
 
     /// The session and the sequence up to which lines were handed over.
-    pub(super) fn position(&self) -> Option<&(CompactString, u64)> {
+    pub(crate) fn position(&self) -> Option<&(CompactString, u64)> {
         self.position.as_ref()
     }
 
     /// A connection begins: `newest` is the newest entry of the stream. Returns what is to be told if
     /// reading begins there, because there is nothing to go on from.
-    pub(super) fn connect(&mut self, newest: Option<Entry>) -> Option<Told> {
+    pub(crate) fn connect(&mut self, newest: Option<Entry>) -> Option<Told> {
         match (self.last, newest) {
             (_, None) => {
                 // What comes first is after a hole: the stream was emptied, or is the first.
@@ -59,7 +59,7 @@ impl LineReader {
     }
 
     /// Takes the next entry.
-    pub(super) fn take(&mut self, (id, text): Entry) -> Told {
+    pub(crate) fn take(&mut self, (id, text): Entry) -> Told {
         let follows = self.last.is_some_and(|last| id.follows(last));
         let is_missing = !follows || std::mem::take(&mut self.is_unsure);
         self.last = Some(id);

@@ -43,14 +43,14 @@ mod feed_thread;
 mod fence;
 mod follower;
 mod line_message;
-mod line_queue;
-mod line_reader;
+pub(crate) mod line_queue;
+pub(crate) mod line_reader;
 mod links;
 mod message;
 mod metrics;
 mod names;
-mod publisher;
-mod stream_id;
+pub(crate) mod publisher;
+pub(crate) mod stream_id;
 mod subscriptions;
 
 pub use address::RedisAddress;

@@ -29,7 +29,7 @@ const MAX_BATCH_TICKS: usize = 2_048;
 /// Symbols of one request after a connection.
 const MAX_BATCH_KEYS: usize = 1_024;
 /// How often the state of the feed is published if it stays the same.
-const FEED_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const FEED_INTERVAL: Duration = Duration::from_secs(1);
 /// The same, if the feed has gone on. So far behind are the positions of followers whose symbols are
 /// quiet, and the figures of symbols that trade at the same price.
 const MOVED_INTERVAL: Duration = Duration::from_millis(250);
@@ -41,7 +41,7 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer of Redis keeps this process leading when Postgres does not say who does. Something
 /// is published each second.
-const KEPT_LEADING: Duration = Duration::from_secs(2);
+pub(crate) const KEPT_LEADING: Duration = Duration::from_secs(2);
 const _: () = assert!(KEPT_LEADING.as_millis() > FEED_INTERVAL.as_millis());
 /// Pause before Redis is tried again: at first and at most.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);

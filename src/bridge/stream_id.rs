@@ -9,11 +9,11 @@ use super::names::LINES;
 
 /// The id of an entry. Redis takes no entry whose id is not above all before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct EntryId {
+pub(crate) struct EntryId {
     /// The epoch of the feed's lease.
-    pub(super) epoch: u64,
+    pub(crate) epoch: u64,
     /// Counts the entries of the epoch, from 1 on.
-    pub(super) number: u64,
+    pub(crate) number: u64,
 }
 
 impl EntryId {
@@ -38,7 +38,7 @@ impl fmt::Display for EntryId {
 }
 
 /// An entry: its id, and the value of its only field.
-pub(super) type Entry = (EntryId, Vec<u8>);
+pub(crate) type Entry = (EntryId, Vec<u8>);
 
 /// The entries in a list of them, as Redis sends it. One without an id or a field is left out.
 pub(super) fn entries_of(list: Value) -> Vec<Entry> {

@@ -47,6 +47,11 @@ pub(super) struct Claimant {
     pub(super) position: Lsn,
 }
 
+/// The first of the partitions that a process holds which its epoch does not own: another one does.
+pub(crate) fn first_lost(held: &[UserPartition], owned: &[UserPartition]) -> Option<UserPartition> {
+    held.iter().find(|held| !owned.contains(held)).copied()
+}
+
 /// The partitions that an epoch owns.
 pub(super) async fn owned(
     client: &Client,

@@ -17,9 +17,9 @@ use crate::shutdown::Shutdown;
 use crate::types::MonotonicMicros;
 
 /// How long the lease is held without a word of its holder, by the clock of Postgres.
-const FEED_LEASE: Duration = Duration::from_secs(1);
+pub(crate) const FEED_LEASE: Duration = Duration::from_secs(1);
 /// How often its holder renews it, and the longest pause between two looks of the others.
-const FEED_RENEWAL_INTERVAL: Duration = Duration::from_millis(250);
+pub(crate) const FEED_RENEWAL_INTERVAL: Duration = Duration::from_millis(250);
 /// The holder stops so long before the lease may be taken by another: what it has begun to send is
 /// there by then.
 const MARGIN: Duration = Duration::from_millis(150);
@@ -28,7 +28,7 @@ const BARRED_PAUSE: Duration = Duration::from_millis(100);
 /// Pause after the end of a lease, so that the next look finds it over.
 const AFTER_END: Duration = Duration::from_millis(3);
 /// Longest wait for an answer, and for a connection. An answer after that is too late anyway.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const _: () =
     assert!(FEED_RENEWAL_INTERVAL.as_millis() * 3 < (FEED_LEASE.as_millis() - MARGIN.as_millis()));
@@ -111,12 +111,12 @@ fn pause_after(look: Look) -> Duration {
 }
 
 /// Until when the lease is certainly ours, if it was taken by a statement that was sent then.
-fn ours_until(sent: MonotonicMicros) -> MonotonicMicros {
+pub(crate) fn ours_until(sent: MonotonicMicros) -> MonotonicMicros {
     sent.saturating_add(FEED_LEASE - MARGIN)
 }
 
 /// Whether a lease that is over may be taken, if a lost connection came back then.
-fn is_grace_over(returned: Option<MonotonicMicros>, now: MonotonicMicros) -> bool {
+pub(crate) fn is_grace_over(returned: Option<MonotonicMicros>, now: MonotonicMicros) -> bool {
     returned.is_none_or(|returned| now >= returned.saturating_add(RETURN_GRACE))
 }
 

@@ -17,7 +17,7 @@ use crate::shutdown::{Shutdown, StopReason};
 use crate::types::{MonotonicMicros, UserPartition};
 
 /// How long a stop waits for others to take over the users.
-const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failure of Postgres.
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -142,7 +142,7 @@ impl Member {
         partitions: &[UserPartition],
     ) -> Result<(), NodeError> {
         let owned = claim::owned(client, &self.server, epoch).await?;
-        match partitions.iter().find(|partition| !owned.contains(partition)) {
+        match claim::first_lost(partitions, &owned) {
             Some(lost) => Err(NodeError::Fenced { partition: lost.get() }),
             None => Ok(()),
         }

@@ -7,15 +7,15 @@
 //! `projection`, which fences every write of an earlier owner. It takes those that nobody has, and hands
 //! over those that are too many, until shares are even ([`PartitionMap`] says who has whom).
 
-mod claim;
+pub(crate) mod claim;
 mod error;
-mod feed_lease;
+pub(crate) mod feed_lease;
 mod host;
 mod identity;
 mod join;
 mod list;
 mod member;
-mod membership;
+pub(crate) mod membership;
 mod metrics;
 pub(crate) mod ownership;
 mod partition_map;

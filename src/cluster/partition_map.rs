@@ -89,16 +89,21 @@ impl PartitionMap {
 
     /// Whether the lease has run out since it was last renewed, or was never renewed.
     pub fn has_lapsed(&self) -> bool {
-        !self.may_serve(MonotonicMicros::now)
+        self.has_lapsed_at(MonotonicMicros::now)
+    }
+
+    /// The same at another time.
+    pub(crate) fn has_lapsed_at(&self, now: impl FnOnce() -> MonotonicMicros) -> bool {
+        !self.may_serve(now)
     }
 
     /// How often the lease has lapsed.
-    pub(super) fn lapses(&self) -> u64 {
+    pub(crate) fn lapses(&self) -> u64 {
         self.0.lapses.load(Ordering::Acquire)
     }
 
     /// The lease has lapsed, and was renewed since.
-    pub(super) fn note_lapse(&self) {
+    pub(crate) fn note_lapse(&self) {
         self.0.lapses.fetch_add(1, Ordering::AcqRel);
     }
 

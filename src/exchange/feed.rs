@@ -14,7 +14,7 @@ mod metrics;
 mod numbering;
 #[cfg(test)]
 mod odd_tests;
-mod order_lines;
+pub(crate) mod order_lines;
 mod sessions;
 mod symbols;
 #[cfg(test)]

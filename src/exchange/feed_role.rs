@@ -54,7 +54,7 @@ impl FeedRole {
         self.leading_epoch_at(MonotonicMicros::now())
     }
 
-    fn leading_epoch_at(&self, now: MonotonicMicros) -> Option<u64> {
+    pub(crate) fn leading_epoch_at(&self, now: MonotonicMicros) -> Option<u64> {
         let [epoch, until] = self.0.lease.read();
         if now.micros() < until {
             return Some(epoch);

@@ -27,19 +27,19 @@ struct Published {
 }
 
 impl OrderLines {
-    pub(super) fn new(orders: Sender<OrderFeedMessage>) -> Self {
+    pub(crate) fn new(orders: Sender<OrderFeedMessage>) -> Self {
         Self { orders, published: None }
     }
 
     /// Publishes what follows, too.
-    pub(super) fn publish(&mut self, lines: Sender<PublishedLine>) {
+    pub(crate) fn publish(&mut self, lines: Sender<PublishedLine>) {
         let session = CompactString::default();
         self.published = Some(Published { lines, epoch: 0, number: 0, session, heard: None });
     }
 
     /// What follows is published under this epoch. A process that has its lease back before another took
     /// it goes on counting.
-    pub(super) fn begin_epoch(&mut self, epoch: u64) {
+    pub(crate) fn begin_epoch(&mut self, epoch: u64) {
         if let Some(published) = &mut self.published
             && published.epoch != epoch
         {
@@ -62,7 +62,7 @@ impl OrderLines {
     ///
     /// # Errors
     /// It has no room, or has ended. Nothing was published.
-    pub(super) fn try_send(
+    pub(crate) fn try_send(
         &mut self,
         message: OrderFeedMessage,
     ) -> Result<(), Refused<OrderFeedMessage>> {
@@ -76,7 +76,7 @@ impl OrderLines {
     ///
     /// # Errors
     /// As above.
-    pub(super) fn try_send_followed(
+    pub(crate) fn try_send_followed(
         &self,
         message: OrderFeedMessage,
     ) -> Result<(), Refused<OrderFeedMessage>> {
