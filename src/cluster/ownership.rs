@@ -45,7 +45,10 @@ pub(super) struct Partitions<H> {
     server: PostgresServer,
     metrics: NodeMetrics,
     epoch: i64,
+    /// What the orders thread serves.
     served: BTreeSet<UserPartition>,
+    /// Of these it has still to be told which orders ended lately.
+    untold: Vec<UserPartition>,
 }
 
 impl<H: PartitionHost> Partitions<H> {
@@ -56,7 +59,8 @@ impl<H: PartitionHost> Partitions<H> {
         metrics: NodeMetrics,
     ) -> Self {
         membership.ownership.joined(epoch);
-        Self { membership, server, metrics, epoch, served: BTreeSet::new() }
+        let (served, untold) = (BTreeSet::new(), Vec::new());
+        Self { membership, server, metrics, epoch, served, untold }
     }
 
     pub(super) fn server(&self) -> &PostgresServer {
@@ -79,7 +83,12 @@ impl<H: PartitionHost> Partitions<H> {
         client: &Client,
         connected: Instant,
     ) -> Result<bool, NodeError> {
+        let lapses = self.membership.map.lapses();
         let view = self.look(client).await?;
+        if self.membership.map.lapses() != lapses {
+            // What it says may be over.
+            return Ok(false);
+        }
         let us = self.epoch;
         let served = &self.served;
         let is_settled = connected.elapsed() >= CONNECTED_BEFORE_TAKING;
@@ -89,14 +98,13 @@ impl<H: PartitionHost> Partitions<H> {
         let owns_any = !view.owned_by(us).is_empty();
         let routes = view.routes(us, |partition| served.contains(&partition));
         self.membership.map.set(routes, view.peers(us));
-        let mut taken = Vec::new();
         for some in moves.take.chunks(TAKEN_AT_ONCE) {
-            taken.extend(self.take(client, some).await?);
+            self.take(client, some).await?;
         }
         if !moves.hand_over.is_empty() {
             self.hand_over(client, &moves.hand_over).await?;
         }
-        self.note_ended(client, &taken).await?;
+        self.note_ended(client).await?;
         self.metrics.partitions.set(i64::try_from(self.served.len()).unwrap_or(i64::MAX));
         Ok(!view.has_others(us) || (!owns_any && self.served.is_empty()))
     }
@@ -118,12 +126,13 @@ impl<H: PartitionHost> Partitions<H> {
 
     /// Takes note of what ended lately in partitions that are served already: their users do not wait
     /// for it.
-    async fn note_ended(&self, client: &Client, taken: &[UserPartition]) -> Result<(), NodeError> {
-        if taken.is_empty() {
+    async fn note_ended(&mut self, client: &Client) -> Result<(), NodeError> {
+        if self.untold.is_empty() {
             return Ok(());
         }
         let Membership { host, ended_window, .. } = &self.membership;
-        let mut ended = ended_orders(client, &self.server, taken, *ended_window).await?;
+        let mut ended = ended_orders(client, &self.server, &self.untold, *ended_window).await?;
+        self.untold.clear();
         ended.sort_unstable_by_key(|ended| ended.at);
         let mut ended = ended.into_iter();
         loop {
@@ -135,12 +144,12 @@ impl<H: PartitionHost> Partitions<H> {
         }
     }
 
-    /// Takes partitions over, as far as nobody else has taken them meanwhile. Returns those taken.
+    /// Takes partitions over, as far as nobody else has taken them meanwhile.
     async fn take(
         &mut self,
         client: &Client,
         partitions: &[UserPartition],
-    ) -> Result<Vec<UserPartition>, NodeError> {
+    ) -> Result<(), NodeError> {
         let began = Instant::now();
         let Membership { map, ownership, log, host, .. } = &self.membership;
         let claimant =
@@ -148,7 +157,7 @@ impl<H: PartitionHost> Partitions<H> {
         let lapses = map.lapses();
         let claimed = claim::claim(client, &self.server, claimant, partitions).await?;
         if claimed.is_empty() {
-            return Ok(claimed);
+            return Ok(());
         }
         ownership.take(&claimed);
         followed(ownership, ownership.change()).await;
@@ -167,23 +176,26 @@ impl<H: PartitionHost> Partitions<H> {
             let served = offered(partition, |partition| host.serve(partition)).await?;
             served.await.map(|()| partition).map_err(|_gone| NodeError::Ending)
         });
-        let served = join_all(serving).await;
+        for partition in join_all(serving).await {
+            // From now on its orders must not be adopted again, whatever fails below.
+            let partition = partition?;
+            self.served.insert(partition);
+            self.untold.push(partition);
+        }
         if map.lapses() != lapses {
             // They were not among what was served when the lease was renewed.
             let owned = claim::owned(client, &self.server, self.epoch).await?;
-            if let Some(lost) = claimed.iter().find(|claimed| !owned.contains(claimed)) {
+            if let Some(lost) = claim::first_lost(&claimed, &owned) {
                 return Err(NodeError::Fenced { partition: lost.get() });
             }
         }
-        for partition in served {
-            let partition = partition?;
-            self.served.insert(partition);
+        for &partition in &claimed {
             map.set_route(partition, Route::Here);
         }
         self.metrics.taken.inc_by(claimed.len() as u64);
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(partitions = claimed.len(), orders = count, millis, "took over users");
-        Ok(claimed)
+        Ok(())
     }
 
     /// Gives partitions away: stops serving them, and lets their new owners have them.
