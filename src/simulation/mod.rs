@@ -1,5 +1,5 @@
 //! Deterministic simulation of the whole order system: one seed decides everything. No real time,
-//! no threads, no files, no sockets.
+//! no threads, no files, no sockets. This page is about a single node; `cluster` has several.
 //!
 //! Real are: the service that takes requests and reads, the engines, the driver of the orders
 //! thread and its slices, the batches of its sessions and their translation, the feed reader, the
@@ -44,6 +44,7 @@ mod check_context;
 mod clients;
 mod clock;
 mod clock_actions;
+mod cluster;
 mod dice;
 mod disk_actions;
 mod durable;
@@ -106,6 +107,18 @@ pub fn run_seed(
     SeedReport { seed, trace_hash, counts: world.trace.into_counts(), violation }
 }
 
+/// The same with several nodes that share users.
+pub fn run_cluster_seed(
+    seed: u64,
+    steps: Option<usize>,
+    listener: Option<TraceListener<'_>>,
+) -> SeedReport {
+    let mut world = cluster::World::new(seed, steps, listener);
+    let violation = world.run().err();
+    let trace_hash = world.trace.hash();
+    SeedReport { seed, trace_hash, counts: world.trace.into_counts(), violation }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +130,17 @@ mod tests {
             let first = run_seed(seed, None, Some(&mut |_line: &str| lines += 1));
             let again = run_seed(seed, None, None);
             assert!(lines > 60, "a seed does something");
+            assert_eq!(first.trace_hash, again.trace_hash, "seed {seed}");
+            assert_eq!(first.counts, again.counts, "seed {seed}");
+            assert!(first.violation.is_none(), "seed {seed}: {:?}", first.violation);
+        }
+    }
+
+    #[test]
+    fn a_seed_of_several_nodes_is_deterministic() {
+        for seed in 0..10 {
+            let first = run_cluster_seed(seed, None, None);
+            let again = run_cluster_seed(seed, None, None);
             assert_eq!(first.trace_hash, again.trace_hash, "seed {seed}");
             assert_eq!(first.counts, again.counts, "seed {seed}");
             assert!(first.violation.is_none(), "seed {seed}: {:?}", first.violation);

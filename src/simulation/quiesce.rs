@@ -334,7 +334,7 @@ impl World<'_> {
 }
 
 /// Whether our status corresponds to the exchange's.
-fn agrees(order: &Order, there: ExchangeStatus) -> bool {
+pub(super) fn agrees(order: &Order, there: ExchangeStatus) -> bool {
     match there {
         ExchangeStatus::Unknown | ExchangeStatus::Rejected => order.status == Status::Failed,
         ExchangeStatus::Open if order.filled_shares == 0 => order.status == Status::Submitted,

@@ -106,6 +106,11 @@ impl Sessions {
         self.complete(outgoing.sent, Err(outcome), now);
     }
 
+    /// Whether a session waits for the answer to a request.
+    pub(super) fn waits_for(&self, id: FlightId) -> bool {
+        self.flights.iter().flatten().any(|flight| flight.id == id)
+    }
+
     /// Takes an answer. False if nobody waits for it any more.
     pub(super) fn receive(&mut self, id: FlightId, response: Response, now: Moment) -> bool {
         let waits = |flight: &&mut Option<Flight>| flight.as_ref().is_some_and(|f| f.id == id);

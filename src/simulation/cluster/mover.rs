@@ -1,0 +1,362 @@
+//! The moves of partitions, as the thread `node` of a member makes them, one step after another.
+
+use std::collections::BTreeSet;
+
+use super::around::Around;
+use super::end::End;
+use super::postgres::{Answer, Link, Question, Reply, Ticket};
+use crate::cluster::claim::first_lost;
+use crate::cluster::membership::HAND_OVER_TIMEOUT;
+use crate::cluster::ownership::{CONNECTED_BEFORE_TAKING, TAKEN_AT_ONCE};
+use crate::cluster::plan::ClusterView;
+use crate::cluster::{LOOK_INTERVAL, PartitionMap, Route};
+use crate::oms::{OrderCommands, PartitionCommand};
+use crate::order::TrackedOrder;
+use crate::projection::{Ownership, OwnershipChange};
+use crate::sync::Refused;
+use crate::testing::FaultyDisk;
+use crate::types::{MonotonicMicros, UserPartition};
+use crate::wal::LogHandle;
+
+/// Orders in a command, so few that most moves take several.
+const ORDERS_AT_ONCE: usize = 2;
+
+/// What the thread `node` shares with the others of its process.
+pub(super) struct Shared {
+    pub(super) epoch: i64,
+    pub(super) map: PartitionMap,
+    pub(super) ownership: Ownership,
+    pub(super) log: LogHandle<FaultyDisk>,
+    pub(super) commands: OrderCommands,
+}
+
+/// Partitions given to other epochs.
+type Given = Vec<(UserPartition, i64)>;
+
+/// Partitions that were claimed, and how often the lease had lapsed before.
+struct Claimed {
+    partitions: Vec<UserPartition>,
+    lapses: u64,
+}
+
+enum State {
+    Idle,
+    Draining(Ticket),
+    /// Looks at the tables; the lease had lapsed so often before.
+    Looking(Ticket, u64),
+    /// Claims partitions; the lease had lapsed so often before.
+    Claiming(Ticket, u64),
+    /// Waits until the projection writes what was claimed.
+    Following(Claimed, OwnershipChange),
+    Reading(Ticket, Claimed),
+    /// Commands for the orders thread, the last of which comes first.
+    Commanding(Vec<PartitionCommand>, Claimed, Vec<oneshot::Receiver<()>>),
+    Serving(Claimed, Vec<oneshot::Receiver<()>>),
+    /// The lease has lapsed meanwhile: asks whether what was claimed is still ours.
+    Checking(Ticket, Claimed),
+    Stopping(Vec<PartitionCommand>, Vec<oneshot::Receiver<()>>),
+    /// Waits until the projection writes them no more.
+    Giving(OwnershipChange),
+    HandingOver(Ticket),
+    ReadingEnded(Ticket),
+    /// Tells the orders thread what ended lately.
+    Noting(Vec<PartitionCommand>),
+}
+
+/// Takes over and hands over partitions.
+pub(super) struct Mover {
+    served: BTreeSet<UserPartition>,
+    state: State,
+    /// What is still to be taken.
+    taking: Vec<UserPartition>,
+    /// What is to be handed over after that.
+    given: Given,
+    /// The orders thread has still to be told which of their orders ended lately.
+    untold: Vec<UserPartition>,
+    connected: Option<(Link, MonotonicMicros)>,
+    next: MonotonicMicros,
+    /// Whether it is to hand everything over, and since when it has said so.
+    pub(super) is_draining: bool,
+    told_at: Option<MonotonicMicros>,
+    /// Postgres says that nothing is ours, and that there are no other members.
+    is_free: bool,
+    is_last: bool,
+    has_nothing: bool,
+}
+
+impl Mover {
+    pub(super) fn new() -> Self {
+        Self {
+            served: BTreeSet::new(),
+            state: State::Idle,
+            taking: Vec::new(),
+            given: Vec::new(),
+            untold: Vec::new(),
+            connected: None,
+            next: MonotonicMicros::new(0),
+            is_draining: false,
+            told_at: None,
+            is_free: false,
+            is_last: false,
+            has_nothing: false,
+        }
+    }
+
+    pub(super) fn served(&self) -> &BTreeSet<UserPartition> {
+        &self.served
+    }
+
+    /// Takes the next step.
+    pub(super) fn step(&mut self, shared: &Shared, around: &mut Around<'_>) -> Result<(), End> {
+        let now = around.now.monotonic;
+        let state = std::mem::replace(&mut self.state, State::Idle);
+        self.state = match state {
+            State::Idle => return self.begin(shared, around),
+            State::Draining(ticket) => match around.postgres.reply(ticket) {
+                Reply::Waits => State::Draining(ticket),
+                Reply::Lost => self.fail(around),
+                Reply::Is(_) => {
+                    self.told_at = Some(now);
+                    State::Looking(around.ask(Question::Look), shared.map.lapses())
+                }
+            },
+            State::Looking(ticket, lapses) => match around.postgres.reply(ticket) {
+                Reply::Waits => State::Looking(ticket, lapses),
+                // What it says may be over.
+                Reply::Is(_) if shared.map.lapses() != lapses => {
+                    (self.is_free, self.is_last) = (false, false);
+                    self.rest(now)
+                }
+                Reply::Is(Answer::Seen(view)) => self.decide(&view, shared, around)?,
+                Reply::Lost | Reply::Is(_) => self.fail(around),
+            },
+            State::Claiming(ticket, lapses) => match around.postgres.reply(ticket) {
+                Reply::Waits => State::Claiming(ticket, lapses),
+                Reply::Is(Answer::Claimed(partitions)) if partitions.is_empty() => {
+                    self.take(shared, around)
+                }
+                Reply::Is(Answer::Claimed(partitions)) => {
+                    shared.ownership.take(&partitions);
+                    State::Following(Claimed { partitions, lapses }, shared.ownership.change())
+                }
+                Reply::Lost | Reply::Is(_) => self.fail(around),
+            },
+            State::Following(claimed, change) if shared.ownership.is_followed(change) => {
+                State::Reading(around.ask(Question::Adopt(claimed.partitions.clone())), claimed)
+            }
+            following @ State::Following(..) => following,
+            State::Reading(ticket, claimed) => match around.postgres.reply(ticket) {
+                Reply::Waits => State::Reading(ticket, claimed),
+                Reply::Is(Answer::Adopted(orders)) => commands_to_serve(claimed, orders),
+                Reply::Lost | Reply::Is(_) => self.fail(around),
+            },
+            State::Commanding(mut commands, claimed, replies) => {
+                send(&mut commands, shared);
+                if commands.is_empty() {
+                    State::Serving(claimed, replies)
+                } else {
+                    State::Commanding(commands, claimed, replies)
+                }
+            }
+            State::Serving(claimed, replies)
+                if replies.iter().all(oneshot::Receiver::has_message) =>
+            {
+                // From now on its orders must not be adopted again, whatever fails.
+                self.served.extend(&claimed.partitions);
+                self.untold.extend(&claimed.partitions);
+                if shared.map.lapses() == claimed.lapses {
+                    self.serve(&claimed, shared, around)
+                } else {
+                    State::Checking(around.ask(Question::Owned { epoch: shared.epoch }), claimed)
+                }
+            }
+            serving @ State::Serving(..) => serving,
+            State::Checking(ticket, claimed) => match around.postgres.reply(ticket) {
+                Reply::Waits => State::Checking(ticket, claimed),
+                Reply::Is(Answer::Owned(owned)) => {
+                    let owned: Vec<_> = owned.iter().map(|(partition, _)| *partition).collect();
+                    if first_lost(&claimed.partitions, &owned).is_some() {
+                        return Err(End::Fenced);
+                    }
+                    self.serve(&claimed, shared, around)
+                }
+                Reply::Lost | Reply::Is(_) => self.fail(around),
+            },
+            State::Stopping(mut commands, replies) => {
+                send(&mut commands, shared);
+                let has_gone = replies.iter().all(oneshot::Receiver::has_message);
+                if commands.is_empty() && has_gone {
+                    let partitions: Vec<_> = self.given.iter().map(|(given, _)| *given).collect();
+                    shared.ownership.give_away(&partitions);
+                    State::Giving(shared.ownership.change())
+                } else {
+                    State::Stopping(commands, replies)
+                }
+            }
+            State::Giving(change) if shared.ownership.is_followed(change) => {
+                let given = std::mem::take(&mut self.given);
+                let question = Question::HandOver { epoch: shared.epoch, given };
+                State::HandingOver(around.ask(question))
+            }
+            giving @ State::Giving(_) => giving,
+            State::HandingOver(ticket) => match around.postgres.reply(ticket) {
+                Reply::Waits => State::HandingOver(ticket),
+                Reply::Lost => self.fail(around),
+                Reply::Is(_) => self.note_ended(around),
+            },
+            State::ReadingEnded(ticket) => match around.postgres.reply(ticket) {
+                Reply::Waits => State::ReadingEnded(ticket),
+                Reply::Is(Answer::Ended(ended)) => {
+                    self.untold.clear();
+                    State::Noting(in_parts(ended, PartitionCommand::Ended))
+                }
+                Reply::Lost | Reply::Is(_) => self.fail(around),
+            },
+            State::Noting(mut commands) => {
+                send(&mut commands, shared);
+                if commands.is_empty() { self.rest(now) } else { State::Noting(commands) }
+            }
+        };
+        Ok(())
+    }
+
+    fn begin(&mut self, shared: &Shared, around: &mut Around<'_>) -> Result<(), End> {
+        let now = around.now.monotonic;
+        if now < self.next {
+            return Ok(());
+        }
+        if let Some(told_at) = self.told_at
+            && (self.has_nothing || now.saturating_since(told_at) >= HAND_OVER_TIMEOUT)
+        {
+            return Err(End::Stopped);
+        }
+        if self.connected.is_none_or(|(link, _)| link != around.link) {
+            self.connected = Some((around.link, now));
+            self.told_at = None;
+        }
+        self.state = if self.is_draining && self.told_at.is_none() {
+            State::Draining(around.ask(Question::Drain { epoch: shared.epoch }))
+        } else {
+            State::Looking(around.ask(Question::Look), shared.map.lapses())
+        };
+        Ok(())
+    }
+
+    fn fail(&mut self, around: &Around<'_>) -> State {
+        self.connected = None;
+        self.taking.clear();
+        self.given.clear();
+        self.told_at = None;
+        self.next = around.now.monotonic.saturating_add(around.retry_pause());
+        State::Idle
+    }
+
+    fn rest(&mut self, now: MonotonicMicros) -> State {
+        self.has_nothing = self.is_last || (self.is_free && self.served.is_empty());
+        self.next = now.saturating_add(LOOK_INTERVAL);
+        State::Idle
+    }
+
+    fn decide(
+        &mut self,
+        view: &ClusterView,
+        shared: &Shared,
+        around: &mut Around<'_>,
+    ) -> Result<State, End> {
+        let (us, now) = (shared.epoch, around.now.monotonic);
+        let connected_at = self.connected.map_or(now, |(_, at)| at);
+        let is_settled = now.saturating_since(connected_at) >= CONNECTED_BEFORE_TAKING;
+        let moves = view.next_moves(us, &self.served, is_settled);
+        let moves = moves.map_err(|_lost| End::Fenced)?;
+        let served = &self.served;
+        let routes = view.routes(us, |partition| served.contains(&partition));
+        shared.map.set(routes, view.peers(us));
+        self.is_free = view.owned_by(us).is_empty();
+        self.is_last = !view.has_others(us);
+        self.given = moves.hand_over;
+        self.taking = moves.take;
+        Ok(self.take(shared, around))
+    }
+
+    /// Begins to take the next partitions; after the last, to hand over what is to be handed over.
+    fn take(&mut self, shared: &Shared, around: &mut Around<'_>) -> State {
+        let count = self.taking.len().min(TAKEN_AT_ONCE);
+        if count == 0 {
+            return self.give(shared, around);
+        }
+        let partitions = self.taking.drain(..count).collect();
+        let claimant = (shared.epoch, shared.log.log_id(), shared.log.committed());
+        let question = Question::Claim { claimant, partitions };
+        State::Claiming(around.ask(question), shared.map.lapses())
+    }
+
+    /// Serves what was claimed, and takes the next.
+    fn serve(&mut self, claimed: &Claimed, shared: &Shared, around: &mut Around<'_>) -> State {
+        for &partition in &claimed.partitions {
+            shared.map.set_route(partition, Route::Here);
+        }
+        self.take(shared, around)
+    }
+
+    /// Begins to tell which orders of what was taken ended lately.
+    fn note_ended(&mut self, around: &mut Around<'_>) -> State {
+        if self.untold.is_empty() {
+            return self.rest(around.now.monotonic);
+        }
+        State::ReadingEnded(around.ask(Question::Ended(self.untold.clone())))
+    }
+
+    /// Begins to hand over what is to be handed over.
+    fn give(&mut self, shared: &Shared, around: &mut Around<'_>) -> State {
+        self.given.retain(|(partition, _)| self.served.contains(partition));
+        if self.given.is_empty() {
+            return self.note_ended(around);
+        }
+        let (mut commands, mut replies) = (Vec::new(), Vec::new());
+        for (partition, _) in &self.given {
+            shared.map.set_route(*partition, Route::Nowhere);
+            self.served.remove(partition);
+            let (reply, released) = oneshot::channel();
+            commands.push(PartitionCommand::Release(*partition, reply));
+            replies.push(released);
+        }
+        State::Stopping(commands, replies)
+    }
+}
+
+/// The commands by which the orders thread serves partitions after it has adopted their orders.
+fn commands_to_serve(claimed: Claimed, orders: Vec<TrackedOrder>) -> State {
+    let (mut commands, mut replies) = (Vec::new(), Vec::new());
+    for &partition in &claimed.partitions {
+        let (reply, served) = oneshot::channel();
+        commands.push(PartitionCommand::Serve(partition, reply));
+        replies.push(served);
+    }
+    commands.extend(in_parts(orders, PartitionCommand::Adopt));
+    State::Commanding(commands, claimed, replies)
+}
+
+/// Commands about a few each, the last of which comes first.
+fn in_parts<T>(all: Vec<T>, command: impl Fn(Vec<T>) -> PartitionCommand) -> Vec<PartitionCommand> {
+    let (mut commands, mut all) = (Vec::new(), all.into_iter());
+    loop {
+        let some: Vec<T> = all.by_ref().take(ORDERS_AT_ONCE).collect();
+        if some.is_empty() {
+            commands.reverse();
+            return commands;
+        }
+        commands.push(command(some));
+    }
+}
+
+/// Sends commands from the end, as far as the orders thread has room.
+fn send(commands: &mut Vec<PartitionCommand>, shared: &Shared) {
+    while let Some(command) = commands.pop() {
+        if let Err(Refused::Full(back) | Refused::Closed(back)) =
+            shared.commands.move_partition(command)
+        {
+            commands.push(back);
+            return;
+        }
+    }
+}
