@@ -105,7 +105,8 @@ fn a_hundred_thousand_stuck_orders_cost_few_requests() {
         std::thread::yield_now();
     }
     let requests = exchange.requests("/v1/orders/query");
-    assert!(requests <= 3 * STUCK.div_ceil(MAX_BATCH) + MAX_BATCH, "{requests} requests");
+    // The second look is due as soon as the first is answered, so its batches are not full.
+    assert!(requests <= 2 * STUCK.div_ceil(MAX_BATCH / 4), "{requests} requests");
     assert_eq!(exchange.requests("/v1/orders"), 0, "nothing is submitted again");
     node.stop();
 }
