@@ -14,6 +14,7 @@ use crate::types::quoted;
 
 /// Longest session name. It becomes part of the event ids of price streams.
 const MAX_SESSION_BYTES: usize = 64;
+
 impl Feed {
     /// Takes the session line: the first of a connection, or a new session in the middle of one.
     pub(super) fn take_session(
