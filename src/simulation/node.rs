@@ -9,7 +9,7 @@ use super::feed::FeedLink;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::postgres::Postgres;
 use super::profile::Profile;
-use super::sessions::Sessions;
+use super::sessions::{Sessions, are_empty};
 use crate::exchange::{ExchangeAddress, SessionOptions};
 use crate::index::{Index, IndexAges, IndexFollower, IndexMetrics, IndexReader, IndexReaders};
 use crate::market::MarketWriter;
@@ -338,16 +338,7 @@ impl Node {
 
     /// Whether nothing is in flight or queued.
     pub(super) fn has_nothing_to_send(&self) -> bool {
-        let queues = &self.queues;
-        self.sessions.are_idle()
-            && self.found.is_none()
-            && queues.submits.len() == 0
-            && queues.cancels.is_empty()
-            && queues.unawaited_cancels.is_empty()
-            && queues.queries.is_empty()
-            && !queues.query_planner.borrow().has_parts()
-            && queues.lookups.is_empty()
-            && queues.answers.is_empty()
+        self.sessions.are_idle() && self.found.is_none() && are_empty(&self.queues)
     }
 }
 

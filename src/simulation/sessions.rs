@@ -197,3 +197,14 @@ fn no_answer(response: &Response) -> SessionError {
         _ => SessionError::OutcomeUnknown("unreadable answer".to_owned()),
     }
 }
+
+/// Whether nothing waits for the exchange, for the store, or for the orders thread.
+pub(super) fn are_empty(queues: &SessionQueues) -> bool {
+    queues.submits.len() == 0
+        && queues.cancels.is_empty()
+        && queues.unawaited_cancels.is_empty()
+        && queues.queries.is_empty()
+        && !queues.query_planner.borrow().has_parts()
+        && queues.lookups.is_empty()
+        && queues.answers.is_empty()
+}

@@ -25,7 +25,7 @@ use crate::oms::{
 use crate::order::TrackedOrder;
 use crate::projection::{Ownership, Progress};
 use crate::simulation::invariant::{Checked, Invariant, broken};
-use crate::simulation::sessions::{SUBMIT_SESSIONS, Sessions};
+use crate::simulation::sessions::{SUBMIT_SESSIONS, Sessions, are_empty};
 use crate::sync::mailbox;
 use crate::testing::{FaultyDisk, ManualWriter};
 use crate::types::{Moment, SteadyClock, TimestampMicros, UserPartition};
@@ -182,19 +182,12 @@ impl Process {
 
     /// Whether nothing is underway.
     pub(super) fn is_quiet(&self) -> bool {
-        let queues = &self.queues;
         self.driver.is_at_rest()
             && self.driver.backlog().effects_awaiting_postgres == 0
             && !self.driver.engines.is_reconciling()
             && self.sessions.are_idle()
             && self.found.is_none()
-            && queues.submits.len() == 0
-            && queues.cancels.is_empty()
-            && queues.unawaited_cancels.is_empty()
-            && queues.queries.is_empty()
-            && !queues.query_planner.borrow().has_parts()
-            && queues.lookups.is_empty()
-            && queues.answers.is_empty()
+            && are_empty(&self.queues)
     }
 }
 
