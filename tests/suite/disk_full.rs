@@ -100,7 +100,10 @@ fn cancels_and_fills_go_on(disk: &Path) {
     server.program.kill();
     let server = Server::start_unready(&data, &settings);
     let alice = server.user(&data, "alice");
-    assert_eq!(failing(&await_readiness(&server, 503)), ["disk"]);
+    // The feed is not up yet in the first moments.
+    api::until("only the disk to fail", || {
+        (failing(&await_readiness(&server, 503)) == ["disk"]).then_some(())
+    });
     assert_none_older(&seen, &versions(&alice));
     let seen = versions(&alice);
 
