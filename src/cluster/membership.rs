@@ -3,23 +3,27 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use super::claim;
+use super::ended_lately::EndedLately;
 use super::host::{Membership, PartitionHost};
 use super::member::{Member, pause};
 use super::ownership::Partitions;
 use super::partition_map::PartitionMap;
 use super::{LOOK_INTERVAL, MEMBER_LEASE, MEMBER_RENEWAL_INTERVAL, NodeError, serves_until};
-use crate::projection::{Connection, PostgresServer, ProjectionError, block_on};
+use crate::projection::{
+    Connection, MEMBER_SESSION, PostgresServer, ProjectionError, block_on, in_time,
+};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::types::{MonotonicMicros, UserPartition};
 
-/// How long a stop waits for others to take over the users.
+/// How long a stop waits for others to take over the next users.
 pub(crate) const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failure of Postgres.
-const FAILURE_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
 const DRAIN: &str = "UPDATE nodes SET is_draining = true WHERE epoch = $1";
 
@@ -71,7 +75,11 @@ impl Member {
         }
         let Some(epoch) = self.epoch else { return Ok(()) };
         let (map, server) = (membership.map.clone(), self.server.clone());
-        let mut partitions = Partitions::new(membership, server, epoch, self.metrics.clone());
+        let (comes, came) = mpsc::unbounded_channel();
+        let ended_lately = EndedLately::new(&membership, server.clone(), came);
+        let metrics = self.metrics.clone();
+        let mut partitions =
+            Partitions::new(&membership, server, epoch, metrics, comes, stops.shutdown.clone());
         let feed_lease = self.feed_lease.take();
         let lease = self.keep_lease(epoch, &map, &stops.shutdown);
         let feed = async {
@@ -79,8 +87,13 @@ impl Member {
                 feed_lease.keep().await;
             }
         };
-        let (kept, shared, ()) =
-            tokio::join!(end_all(lease, stops), end_all(partitions.keep(stops), stops), feed);
+        let shared = async {
+            tokio::select! {
+                ended = end_all(partitions.keep(stops), stops) => ended,
+                never = async { ended_lately.keep().await; std::future::pending().await } => never,
+            }
+        };
+        let (kept, shared, ()) = tokio::join!(end_all(lease, stops), shared, feed);
         kept.and(shared)?;
         if partitions.is_empty() {
             // Nobody has to wait for its end.
@@ -174,12 +187,13 @@ async fn end_all(
     ended
 }
 
-impl<H: PartitionHost> Partitions<H> {
+impl<H: PartitionHost> Partitions<'_, H> {
     /// Takes and hands over partitions until a stop.
     async fn keep(&mut self, stops: &Stops) -> Result<(), NodeError> {
         let mut logged = String::new();
+        let mut drain = None;
         while !stops.shutdown.is_requested() {
-            match self.keep_over_one_connection(stops).await {
+            match self.keep_over_one_connection(stops, &mut drain).await {
                 Err(NodeError::Postgres(error)) => {
                     let text = error.to_string();
                     if text != logged {
@@ -192,31 +206,64 @@ impl<H: PartitionHost> Partitions<H> {
                 Err(NodeError::Ending) => return Ok(()),
                 ended => return ended,
             }
+            if Drain::note(&mut drain, stops, None) {
+                stops.shutdown.request(StopReason::Requested);
+                return Ok(());
+            }
             sleep(FAILURE_PAUSE).await;
         }
         Ok(())
     }
 
-    async fn keep_over_one_connection(&mut self, stops: &Stops) -> Result<(), NodeError> {
+    async fn keep_over_one_connection(
+        &mut self,
+        stops: &Stops,
+        drain: &mut Option<Drain>,
+    ) -> Result<(), NodeError> {
         let connection = Connection::open_within(MEMBER_LEASE, self.server()).await?;
+        let client = &connection.client;
+        let set = in_time(self.server(), client.batch_execute(MEMBER_SESSION)).await?;
+        set.map_err(ProjectionError::of(self.server(), "set up the session"))?;
         let connected = Instant::now();
-        let mut drains_since = None;
+        let mut is_told = false;
         while !stops.shutdown.is_requested() {
-            if stops.hand_over.is_requested() && drains_since.is_none() {
+            if stops.hand_over.is_requested() && !is_told {
                 let epoch = self.epoch();
-                let told = connection.client.execute(DRAIN, &[&epoch]).await;
+                let told = in_time(self.server(), client.execute(DRAIN, &[&epoch])).await?;
                 told.map_err(ProjectionError::of(self.server(), "note that this node stops"))?;
-                drains_since = Some(Instant::now());
+                is_told = true;
             }
-            let has_nothing = self.tick(&connection.client, connected).await?;
-            if let Some(since) = drains_since
-                && (has_nothing || since.elapsed() >= HAND_OVER_TIMEOUT)
-            {
+            let standing = self.tick(client, connected).await?;
+            let is_free = is_told && standing.is_some_and(|standing| standing.is_free);
+            if Drain::note(drain, stops, standing.map(|standing| standing.owned)) || is_free {
                 stops.shutdown.request(StopReason::Requested);
                 return Ok(());
             }
             sleep(LOOK_INTERVAL).await;
         }
         Ok(())
+    }
+}
+
+/// A stop, while the users are handed over.
+struct Drain {
+    /// How many partitions this node owns still, and since when.
+    owned: usize,
+    since: Instant,
+}
+
+impl Drain {
+    /// Takes note of how many partitions are left, if that is known. Returns whether a stop was
+    /// requested and others have taken none for too long.
+    fn note(drain: &mut Option<Self>, stops: &Stops, owned: Option<usize>) -> bool {
+        if !stops.hand_over.is_requested() {
+            return false;
+        }
+        let now = Instant::now();
+        let drain = drain.get_or_insert(Self { owned: usize::MAX, since: now });
+        if let Some(owned) = owned.filter(|owned| *owned != drain.owned) {
+            *drain = Self { owned, since: now };
+        }
+        drain.since.elapsed() >= HAND_OVER_TIMEOUT
     }
 }

@@ -15,6 +15,8 @@ pub struct NodeMetrics {
     pub(super) taken: Counter,
     /// Partitions handed over.
     pub(super) handed_over: Counter,
+    /// Orders of partitions taken over that could not be read.
+    pub(super) unreadable_orders: Counter,
     /// 1 while this node reads the exchange's feed for the others.
     pub(super) leads_feed: Gauge,
 }
@@ -46,6 +48,11 @@ impl NodeMetrics {
             "node_partitions_handed_over",
             "User partitions that this node has handed over to others",
             self.handed_over.clone(),
+        );
+        registry.register(
+            "node_unreadable_orders",
+            "Open orders that were left out when their users were taken over: their rows in Postgres cannot be read",
+            self.unreadable_orders.clone(),
         );
         registry.register(
             "node_leads_feed",

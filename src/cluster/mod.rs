@@ -8,6 +8,7 @@
 //! over those that are too many, until shares are even ([`PartitionMap`] says who has whom).
 
 pub(crate) mod claim;
+mod ended_lately;
 mod error;
 pub(crate) mod feed_lease;
 mod host;
@@ -51,7 +52,7 @@ pub(crate) const MEMBER_RENEWAL_INTERVAL: Duration = Duration::from_millis(300);
 /// How much sooner a member stops to serve than its lease ends: its clock may run faster than Postgres'.
 const LEASE_MARGIN: Duration = Duration::from_millis(100);
 /// How often a member looks at what the others do.
-pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Until when a member may serve whose lease was renewed by a statement that was sent then.
 pub(crate) fn serves_until(asked: MonotonicMicros) -> MonotonicMicros {

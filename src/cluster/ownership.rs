@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_postgres::{Client, Row};
 
@@ -13,8 +16,9 @@ use super::partition_map::Route;
 use super::plan::{ClusterView, MemberRow, OwnerRow};
 use super::{NodeError, claim};
 use crate::projection::{
-    Ownership, OwnershipChange, PostgresServer, ProjectionError, ended_orders, in_time, open_orders,
+    OwnershipChange, PostgresServer, ProjectionError, ReadOrders, in_time, open_orders,
 };
+use crate::shutdown::Shutdown;
 use crate::sync::Refused;
 use crate::types::{USER_PARTITIONS, UserPartition};
 
@@ -23,10 +27,10 @@ use crate::types::{USER_PARTITIONS, UserPartition};
 pub(crate) const CONNECTED_BEFORE_TAKING: Duration = Duration::from_secs(5);
 /// Pause between two looks at whether the projection follows, or the orders thread has room.
 const FOLLOW_POLL: Duration = Duration::from_millis(1);
-/// Partitions taken at a time: the users of the first ones do not wait for the orders of the others.
-pub(crate) const TAKEN_AT_ONCE: usize = 6;
 /// Orders handed to the orders thread at a time.
 const ADOPTED_AT_ONCE: usize = 256;
+/// Partitions whose orders are read while those of another one are adopted.
+const READ_AHEAD: usize = 1;
 
 const MEMBERS: &str = "\
     SELECT node_id, epoch, peer_address, lease_until > clock_timestamp(), is_draining \
@@ -40,27 +44,42 @@ const HAND_OVER: &str = "\
     WHERE is_current AND projection.epoch = $1 AND user_partition = given.number";
 
 /// The partitions of this process.
-pub(super) struct Partitions<H> {
-    membership: Membership<H>,
+pub(super) struct Partitions<'a, H> {
+    membership: &'a Membership<H>,
     server: PostgresServer,
     metrics: NodeMetrics,
     epoch: i64,
     /// What the orders thread serves.
     served: BTreeSet<UserPartition>,
-    /// Of these it has still to be told which orders ended lately.
-    untold: Vec<UserPartition>,
+    /// Hears of each partition that is served from now on.
+    comes: mpsc::UnboundedSender<UserPartition>,
+    shutdown: Shutdown,
+    /// How often the lease had lapsed when it was last looked at, and since when it runs on.
+    lapses: u64,
+    runs_since: Instant,
 }
 
-impl<H: PartitionHost> Partitions<H> {
+/// Where a member stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Another member has, or can have, everything that this one had: nothing keeps it any more.
+    pub(super) is_free: bool,
+    /// How many partitions its epoch owns.
+    pub(super) owned: usize,
+}
+
+impl<'a, H: PartitionHost> Partitions<'a, H> {
     pub(super) fn new(
-        membership: Membership<H>,
+        membership: &'a Membership<H>,
         server: PostgresServer,
         epoch: i64,
         metrics: NodeMetrics,
+        comes: mpsc::UnboundedSender<UserPartition>,
+        shutdown: Shutdown,
     ) -> Self {
         membership.ownership.joined(epoch);
-        let (served, untold) = (BTreeSet::new(), Vec::new());
-        Self { membership, server, metrics, epoch, served, untold }
+        let (served, lapses, runs_since) = (BTreeSet::new(), 0, Instant::now());
+        Self { membership, server, metrics, epoch, served, comes, shutdown, lapses, runs_since }
     }
 
     pub(super) fn server(&self) -> &PostgresServer {
@@ -76,37 +95,42 @@ impl<H: PartitionHost> Partitions<H> {
         self.served.is_empty()
     }
 
-    /// Looks at what Postgres says, and makes the next moves. Returns whether another member has, or
-    /// can have, everything that this one had: nothing keeps it any more.
+    /// Looks at what Postgres says, and makes the next moves. `None` if the lease has lapsed meanwhile.
     pub(super) async fn tick(
         &mut self,
         client: &Client,
         connected: Instant,
-    ) -> Result<bool, NodeError> {
-        let lapses = self.membership.map.lapses();
+    ) -> Result<Option<Standing>, NodeError> {
+        let map = &self.membership.map;
+        let lapses = map.lapses();
+        if map.has_lapsed() || lapses != self.lapses {
+            // Whatever kept it from being renewed may have kept others from it too.
+            (self.lapses, self.runs_since) = (lapses, Instant::now());
+        }
         let view = self.look(client).await?;
-        if self.membership.map.lapses() != lapses {
+        if map.lapses() != lapses {
             // What it says may be over.
-            return Ok(false);
+            return Ok(None);
         }
         let us = self.epoch;
         let served = &self.served;
-        let is_settled = connected.elapsed() >= CONNECTED_BEFORE_TAKING;
+        let settles_since = connected.max(self.runs_since);
+        let is_settled = settles_since.elapsed() >= CONNECTED_BEFORE_TAKING;
         let moves = view
             .next_moves(us, served, is_settled)
             .map_err(|lost| NodeError::Fenced { partition: lost.get() })?;
-        let owns_any = !view.owned_by(us).is_empty();
+        let owned = view.owned_by(us).len();
         let routes = view.routes(us, |partition| served.contains(&partition));
         self.membership.map.set(routes, view.peers(us));
-        for some in moves.take.chunks(TAKEN_AT_ONCE) {
-            self.take(client, some).await?;
+        if !moves.take.is_empty() {
+            self.take(client, &moves.take).await?;
         }
         if !moves.hand_over.is_empty() {
             self.hand_over(client, &moves.hand_over).await?;
         }
-        self.note_ended(client).await?;
         self.metrics.partitions.set(i64::try_from(self.served.len()).unwrap_or(i64::MAX));
-        Ok(!view.has_others(us) || (!owns_any && self.served.is_empty()))
+        let is_free = !view.has_others(us) || (owned == 0 && self.served.is_empty());
+        Ok(Some(Standing { is_free, owned }))
     }
 
     async fn look(&self, client: &Client) -> Result<ClusterView, NodeError> {
@@ -124,34 +148,15 @@ impl<H: PartitionHost> Partitions<H> {
         Ok(view)
     }
 
-    /// Takes note of what ended lately in partitions that are served already: their users do not wait
-    /// for it.
-    async fn note_ended(&mut self, client: &Client) -> Result<(), NodeError> {
-        if self.untold.is_empty() {
-            return Ok(());
-        }
-        let Membership { host, ended_window, .. } = &self.membership;
-        let mut ended = ended_orders(client, &self.server, &self.untold, *ended_window).await?;
-        self.untold.clear();
-        ended.sort_unstable_by_key(|ended| ended.at);
-        let mut ended = ended.into_iter();
-        loop {
-            let some: Vec<_> = ended.by_ref().take(ADOPTED_AT_ONCE).collect();
-            if some.is_empty() {
-                return Ok(());
-            }
-            offered(some, |some| host.note_ended(some)).await?;
-        }
-    }
-
-    /// Takes partitions over, as far as nobody else has taken them meanwhile.
+    /// Takes partitions over, as far as nobody else has taken them meanwhile. The users of each are
+    /// served as soon as its own orders are there.
     async fn take(
         &mut self,
         client: &Client,
         partitions: &[UserPartition],
     ) -> Result<(), NodeError> {
         let began = Instant::now();
-        let Membership { map, ownership, log, host, .. } = &self.membership;
+        let Membership { map, ownership, log, .. } = self.membership;
         let claimant =
             claim::Claimant { epoch: self.epoch, log_id: log.log_id(), position: log.committed() };
         let lapses = map.lapses();
@@ -160,41 +165,99 @@ impl<H: PartitionHost> Partitions<H> {
             return Ok(());
         }
         ownership.take(&claimed);
-        followed(ownership, ownership.change()).await;
+        self.followed(ownership.change()).await?;
         // Nobody else writes them any more, and what comes from now on is written.
-        let orders = open_orders(client, &self.server, &claimed).await?;
-        let count = orders.len();
-        let mut orders = orders.into_iter();
+        let (reads, orders) = mpsc::channel(READ_AHEAD);
+        let server = self.server.clone();
+        let reading = read_open_orders(client, &server, &claimed, reads);
+        // What has been read is served even where the next cannot be read.
+        let (read, served) = tokio::join!(reading, self.serve(client, orders, lapses));
+        let count = served?;
+        read?;
+        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(partitions = claimed.len(), orders = count, millis, "took over users");
+        Ok(())
+    }
+
+    /// Adopts the orders of partitions as they come, and serves each partition after its last one.
+    /// Returns how many orders came. The lease had lapsed so often before the claim.
+    async fn serve(
+        &mut self,
+        client: &Client,
+        mut read: mpsc::Receiver<PartitionOrders>,
+        lapses: u64,
+    ) -> Result<usize, NodeError> {
+        let host = &self.membership.host;
+        let mut serving = FuturesUnordered::new();
+        let mut count = 0;
+        let mut has_all = false;
         loop {
-            let some: Vec<_> = orders.by_ref().take(ADOPTED_AT_ONCE).collect();
-            if some.is_empty() {
-                break;
+            tokio::select! {
+                next = read.recv(), if !has_all => match next {
+                    Some((partition, ReadOrders { orders, unreadable })) => {
+                        count += orders.len();
+                        self.note_unreadable(&unreadable);
+                        in_parts(ADOPTED_AT_ONCE, orders, |some| host.adopt(some)).await?;
+                        let served = offered(partition, |partition| host.serve(partition)).await?;
+                        serving.push(async move { served.await.map(|()| partition) });
+                    }
+                    None => has_all = true,
+                },
+                Some(partition) = serving.next() => {
+                    let partition = partition.map_err(|_gone| NodeError::Ending)?;
+                    self.note_served(client, partition, lapses).await?;
+                }
+                else => return Ok(count),
             }
-            offered(some, |some| host.adopt(some)).await?;
         }
-        let serving = claimed.iter().map(|&partition| async move {
-            let served = offered(partition, |partition| host.serve(partition)).await?;
-            served.await.map(|()| partition).map_err(|_gone| NodeError::Ending)
-        });
-        for partition in join_all(serving).await {
-            // From now on its orders must not be adopted again, whatever fails below.
-            let partition = partition?;
-            self.served.insert(partition);
-            self.untold.push(partition);
+    }
+
+    /// Says which orders are left out: their rows were changed by others, or written by a later version.
+    /// The exchange's lines about them match nothing until then.
+    fn note_unreadable(&self, unreadable: &[ProjectionError]) {
+        for error in unreadable {
+            self.metrics.unreadable_orders.inc();
+            let error: &dyn std::error::Error = error;
+            tracing::error!(
+                error,
+                "an open order is left out of a take-over; correct its row, then restart this node"
+            );
         }
+    }
+
+    /// The orders thread serves a partition: requests about its users may come.
+    async fn note_served(
+        &mut self,
+        client: &Client,
+        partition: UserPartition,
+        lapses: u64,
+    ) -> Result<(), NodeError> {
+        // From now on its orders must not be adopted again, whatever fails below.
+        self.served.insert(partition);
+        // Its receiver ends with the process.
+        let _ending = self.comes.send(partition);
+        let map = &self.membership.map;
         if map.lapses() != lapses {
-            // They were not among what was served when the lease was renewed.
+            // It was not among what was served when the lease was renewed.
             let owned = claim::owned(client, &self.server, self.epoch).await?;
-            if let Some(lost) = claim::first_lost(&claimed, &owned) {
+            if let Some(lost) = claim::first_lost(&[partition], &owned) {
                 return Err(NodeError::Fenced { partition: lost.get() });
             }
         }
-        for &partition in &claimed {
-            map.set_route(partition, Route::Here);
+        map.set_route(partition, Route::Here);
+        self.metrics.taken.inc();
+        Ok(())
+    }
+
+    /// Waits until the projection writes what this node owns since a change. It never does once the
+    /// process is ending.
+    async fn followed(&self, change: OwnershipChange) -> Result<(), NodeError> {
+        while !self.membership.ownership.is_followed(change) {
+            if self.shutdown.is_requested() {
+                return Err(NodeError::Ending);
+            }
+            sleep(FOLLOW_POLL).await;
         }
-        self.metrics.taken.inc_by(claimed.len() as u64);
-        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(partitions = claimed.len(), orders = count, millis, "took over users");
         Ok(())
     }
 
@@ -205,7 +268,7 @@ impl<H: PartitionHost> Partitions<H> {
         given: &[(UserPartition, i64)],
     ) -> Result<(), NodeError> {
         let began = Instant::now();
-        let Membership { map, ownership, host, .. } = &self.membership;
+        let Membership { map, ownership, host, .. } = self.membership;
         let given: Vec<_> =
             given.iter().filter(|(partition, _)| self.served.contains(partition)).collect();
         let partitions: Vec<_> = given.iter().map(|(partition, _)| *partition).collect();
@@ -221,10 +284,11 @@ impl<H: PartitionHost> Partitions<H> {
             released?;
         }
         ownership.give_away(&partitions);
-        followed(ownership, ownership.change()).await;
+        self.followed(ownership.change()).await?;
         let numbers: Vec<i16> = partitions.iter().map(|number| number.get().into()).collect();
         let epochs: Vec<i64> = given.iter().map(|(_, epoch)| *epoch).collect();
-        let told = client.execute(HAND_OVER, &[&self.epoch, &numbers, &epochs]).await;
+        let told = async { client.execute(HAND_OVER, &[&self.epoch, &numbers, &epochs]).await };
+        let told = in_time(&self.server, told).await?;
         told.map_err(ProjectionError::of(&self.server, "hand over users"))?;
         self.metrics.handed_over.inc_by(partitions.len() as u64);
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -233,10 +297,39 @@ impl<H: PartitionHost> Partitions<H> {
     }
 }
 
-/// Waits until the projection writes what this node owns since a change.
-async fn followed(ownership: &Ownership, change: OwnershipChange) {
-    while !ownership.is_followed(change) {
-        sleep(FOLLOW_POLL).await;
+/// A partition with its open orders.
+type PartitionOrders = (UserPartition, ReadOrders);
+
+/// Reads the open orders of one partition after the other.
+async fn read_open_orders(
+    client: &Client,
+    server: &PostgresServer,
+    partitions: &[UserPartition],
+    to: mpsc::Sender<PartitionOrders>,
+) -> Result<(), NodeError> {
+    for &partition in partitions {
+        let orders = open_orders(client, server, &[partition]).await?;
+        if to.send((partition, orders)).await.is_err() {
+            // Who serves them has failed, and says why.
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Offers everything, so many at a time.
+pub(super) async fn in_parts<C>(
+    at_once: usize,
+    all: Vec<C>,
+    offer: impl Fn(Vec<C>) -> Result<(), Refused<Vec<C>>>,
+) -> Result<(), NodeError> {
+    let mut all = all.into_iter();
+    loop {
+        let some: Vec<_> = all.by_ref().take(at_once).collect();
+        if some.is_empty() {
+            return Ok(());
+        }
+        offered(some, &offer).await?;
     }
 }
 

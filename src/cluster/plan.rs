@@ -8,9 +8,6 @@ use super::NodeId;
 use super::partition_map::{Peer, Route};
 use crate::types::{USER_PARTITIONS, UserPartition};
 
-/// Partitions handed over at a time, so that their users wait for few orders to be read.
-const HANDED_OVER_AT_ONCE: usize = 4;
-
 /// A member, as Postgres has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemberRow {
@@ -85,9 +82,11 @@ impl ClusterView {
         self.owned_by(epoch).into_iter().filter(is_kept).collect()
     }
 
-    /// Whether this epoch waits for another member to take what it has handed over.
-    pub(crate) fn is_handing_over(&self, epoch: i64) -> bool {
-        self.kept_by(epoch).len() < self.owned_by(epoch).len()
+    /// The members that have still to take what this epoch has handed over.
+    fn takers_from(&self, us: i64) -> BTreeSet<i64> {
+        let handed_to = |owner: &OwnerRow| owner.handed_to.filter(|_| owner.epoch == us);
+        let takers = self.owners.iter().flatten().filter_map(handed_to);
+        takers.filter(|to| *to != us && self.alive(*to).is_some()).collect()
     }
 
     /// Whether the process that owns a partition may be running although its lease is over. Not if it
@@ -196,11 +195,10 @@ impl ClusterView {
             moves.take.retain(|partition| !self.may_still_be_owned(*partition, us));
         }
         moves.take.extend(self.kept_by(us).into_iter().filter(|ours| !served.contains(ours)));
-        // The next ones once the last have been taken.
-        if self.is_handing_over(us) {
-            moves.hand_over.clear();
-        }
-        moves.hand_over.truncate(HANDED_OVER_AT_ONCE);
+        // Each member gets one at a time, and the next one once it has taken the last: users wait for
+        // the orders of no other partition.
+        let mut waited_for = self.takers_from(us);
+        moves.hand_over.retain(|(_, to)| waited_for.insert(*to));
         Ok(moves)
     }
 

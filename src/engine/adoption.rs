@@ -64,7 +64,8 @@ impl Engines {
             }
             self.ended.push_back((at, order_id));
         }
-        self.ended.make_contiguous().sort_unstable();
+        // Stable, since it merges what is sorted already.
+        self.ended.make_contiguous().sort();
         self.begin_reconciliation();
         assert!(self.is_reconciling(), "orders that ended elsewhere are reconciled");
     }

@@ -33,6 +33,10 @@ const SESSION: &str = "\
     SET idle_in_transaction_session_timeout = '60s'; \
     SELECT length(repeat('x', 16 * 1024 * 1024))";
 
+/// What the sessions of a member need: a transaction that its process, or its host, no longer goes on
+/// with keeps no other member from the users for longer than a lease.
+pub(crate) const MEMBER_SESSION: &str = "SET idle_in_transaction_session_timeout = '2s'";
+
 /// A session with a server. Closed on drop.
 #[derive(Debug)]
 pub(crate) struct Connection {

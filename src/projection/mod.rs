@@ -86,13 +86,13 @@ mod working_set;
 
 use std::sync::Arc;
 
-pub(crate) use adoption::{ended_orders, open_orders};
+pub(crate) use adoption::{ReadOrders, ended_orders, open_orders};
 pub use backfill::{COPIED_ORDERS, CoveredOrders, PostgresBackfill};
 pub use compare::{
     EventDifference, ExpectedEvents, PartitionPosition, PostgresExecution, PostgresOrder,
     PostgresRecords, as_storable, storable_time,
 };
-pub(crate) use connection::{Connection, in_time};
+pub(crate) use connection::{Connection, MEMBER_SESSION, in_time};
 pub use error::ProjectionError;
 pub use gaps::{EventGap, GapOrder};
 pub use metrics::ProjectionMetrics;

@@ -357,7 +357,7 @@ impl ProjectionWorker {
             session.all_advanced_to = batch.last;
             session.all_advanced_at = Instant::now();
             // Held partitions stay where they are.
-            self.claim.advance(session.positions.least());
+            self.claim.advance(session.positions.least().min(batch.last));
         }
         self.progress.reach(self.number, batch.last);
         self.metrics.position.set(self.progress.committed().0.cast_signed());

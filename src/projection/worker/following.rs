@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio_postgres::Client;
 
-use super::super::connection::Connection;
+use super::super::connection::{Connection, MEMBER_SESSION, in_time};
 use super::super::intake::Intake;
 use super::super::position::{self, Claim, OurLog, Positions};
 use super::super::transaction::Statements;
@@ -86,7 +86,8 @@ impl ProjectionWorker {
             return Ok(());
         }
         let client = &session.connection.client;
-        let owned = position::owned(client, &self.server, (session.epoch, ownership)).await?;
+        let owned = position::owned(client, &self.server, (session.epoch, ownership));
+        let owned = in_time(&self.server, owned).await??;
         session.positions.own(&owned);
         session.intake.own(&owned);
         session.owned_since = Some(newest);
@@ -106,6 +107,9 @@ impl ProjectionWorker {
         let epoch = ownership
             .epoch()
             .ok_or_else(|| ProjectionError::NotJoined { server: server.to_string() })?;
+        // Those who take over the users wait for a transaction that nobody goes on with.
+        let set = in_time(server, client.batch_execute(MEMBER_SESSION)).await?;
+        set.map_err(ProjectionError::of(server, "set up the session"))?;
         let positions = position::owned(client, server, (epoch, ownership)).await?;
         Ok(Claim { epoch, positions })
     }

@@ -21,6 +21,7 @@ mod around;
 mod checks;
 mod clock;
 mod end;
+mod ended_lately;
 mod fault;
 mod faults;
 mod feed;

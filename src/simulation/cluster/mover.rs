@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use super::around::Around;
 use super::end::End;
+use super::ended_lately::EndedLately;
 use super::postgres::{Answer, Link, Question, Reply, Ticket};
 use crate::cluster::claim::first_lost;
 use crate::cluster::membership::HAND_OVER_TIMEOUT;
-use crate::cluster::ownership::{CONNECTED_BEFORE_TAKING, TAKEN_AT_ONCE};
+use crate::cluster::ownership::CONNECTED_BEFORE_TAKING;
 use crate::cluster::plan::ClusterView;
 use crate::cluster::{LOOK_INTERVAL, PartitionMap, Route};
 use crate::oms::{OrderCommands, PartitionCommand};
@@ -33,9 +34,11 @@ pub(super) struct Shared {
 /// Partitions given to other epochs.
 type Given = Vec<(UserPartition, i64)>;
 
-/// Partitions that were claimed, and how often the lease had lapsed before.
+/// A partition that was claimed, those that were claimed with it and come after it, and how often the
+/// lease had lapsed before.
 struct Claimed {
-    partitions: Vec<UserPartition>,
+    partition: UserPartition,
+    later: Vec<UserPartition>,
     lapses: u64,
 }
 
@@ -50,17 +53,14 @@ enum State {
     Following(Claimed, OwnershipChange),
     Reading(Ticket, Claimed),
     /// Commands for the orders thread, the last of which comes first.
-    Commanding(Vec<PartitionCommand>, Claimed, Vec<oneshot::Receiver<()>>),
-    Serving(Claimed, Vec<oneshot::Receiver<()>>),
+    Commanding(Vec<PartitionCommand>, Claimed, oneshot::Receiver<()>),
+    Serving(Claimed, oneshot::Receiver<()>),
     /// The lease has lapsed meanwhile: asks whether what was claimed is still ours.
     Checking(Ticket, Claimed),
     Stopping(Vec<PartitionCommand>, Vec<oneshot::Receiver<()>>),
     /// Waits until the projection writes them no more.
     Giving(OwnershipChange),
     HandingOver(Ticket),
-    ReadingEnded(Ticket),
-    /// Tells the orders thread what ended lately.
-    Noting(Vec<PartitionCommand>),
 }
 
 /// Takes over and hands over partitions.
@@ -71,13 +71,14 @@ pub(super) struct Mover {
     taking: Vec<UserPartition>,
     /// What is to be handed over after that.
     given: Given,
-    /// The orders thread has still to be told which of their orders ended lately.
-    untold: Vec<UserPartition>,
+    ended_lately: EndedLately,
     connected: Option<(Link, MonotonicMicros)>,
     next: MonotonicMicros,
     /// Whether it is to hand everything over, and since when it has said so.
     pub(super) is_draining: bool,
     told_at: Option<MonotonicMicros>,
+    /// How many partitions it owned then, or at the last change since.
+    owned: usize,
     /// Postgres says that nothing is ours, and that there are no other members.
     is_free: bool,
     is_last: bool,
@@ -91,11 +92,12 @@ impl Mover {
             state: State::Idle,
             taking: Vec::new(),
             given: Vec::new(),
-            untold: Vec::new(),
+            ended_lately: EndedLately::default(),
             connected: None,
             next: MonotonicMicros::new(0),
             is_draining: false,
             told_at: None,
+            owned: usize::MAX,
             is_free: false,
             is_last: false,
             has_nothing: false,
@@ -109,6 +111,7 @@ impl Mover {
     /// Takes the next step.
     pub(super) fn step(&mut self, shared: &Shared, around: &mut Around<'_>) -> Result<(), End> {
         let now = around.now.monotonic;
+        self.ended_lately.step(shared, around);
         let state = std::mem::replace(&mut self.state, State::Idle);
         self.state = match state {
             State::Idle => return self.begin(shared, around),
@@ -135,14 +138,16 @@ impl Mover {
                 Reply::Is(Answer::Claimed(partitions)) if partitions.is_empty() => {
                     self.take(shared, around)
                 }
-                Reply::Is(Answer::Claimed(partitions)) => {
-                    shared.ownership.take(&partitions);
-                    State::Following(Claimed { partitions, lapses }, shared.ownership.change())
+                Reply::Is(Answer::Claimed(mut later)) => {
+                    shared.ownership.take(&later);
+                    let partition = later.remove(0);
+                    let claimed = Claimed { partition, later, lapses };
+                    State::Following(claimed, shared.ownership.change())
                 }
                 Reply::Lost | Reply::Is(_) => self.fail(around),
             },
             State::Following(claimed, change) if shared.ownership.is_followed(change) => {
-                State::Reading(around.ask(Question::Adopt(claimed.partitions.clone())), claimed)
+                State::Reading(around.ask(Question::Adopt(vec![claimed.partition])), claimed)
             }
             following @ State::Following(..) => following,
             State::Reading(ticket, claimed) => match around.postgres.reply(ticket) {
@@ -150,22 +155,20 @@ impl Mover {
                 Reply::Is(Answer::Adopted(orders)) => commands_to_serve(claimed, orders),
                 Reply::Lost | Reply::Is(_) => self.fail(around),
             },
-            State::Commanding(mut commands, claimed, replies) => {
+            State::Commanding(mut commands, claimed, reply) => {
                 send(&mut commands, shared);
                 if commands.is_empty() {
-                    State::Serving(claimed, replies)
+                    State::Serving(claimed, reply)
                 } else {
-                    State::Commanding(commands, claimed, replies)
+                    State::Commanding(commands, claimed, reply)
                 }
             }
-            State::Serving(claimed, replies)
-                if replies.iter().all(oneshot::Receiver::has_message) =>
-            {
+            State::Serving(claimed, reply) if reply.has_message() => {
                 // From now on its orders must not be adopted again, whatever fails.
-                self.served.extend(&claimed.partitions);
-                self.untold.extend(&claimed.partitions);
+                self.served.insert(claimed.partition);
+                self.ended_lately.comes(claimed.partition);
                 if shared.map.lapses() == claimed.lapses {
-                    self.serve(&claimed, shared, around)
+                    self.serve(claimed, shared, around)
                 } else {
                     State::Checking(around.ask(Question::Owned { epoch: shared.epoch }), claimed)
                 }
@@ -175,10 +178,10 @@ impl Mover {
                 Reply::Waits => State::Checking(ticket, claimed),
                 Reply::Is(Answer::Owned(owned)) => {
                     let owned: Vec<_> = owned.iter().map(|(partition, _)| *partition).collect();
-                    if first_lost(&claimed.partitions, &owned).is_some() {
+                    if first_lost(&[claimed.partition], &owned).is_some() {
                         return Err(End::Fenced);
                     }
-                    self.serve(&claimed, shared, around)
+                    self.serve(claimed, shared, around)
                 }
                 Reply::Lost | Reply::Is(_) => self.fail(around),
             },
@@ -202,20 +205,8 @@ impl Mover {
             State::HandingOver(ticket) => match around.postgres.reply(ticket) {
                 Reply::Waits => State::HandingOver(ticket),
                 Reply::Lost => self.fail(around),
-                Reply::Is(_) => self.note_ended(around),
+                Reply::Is(_) => self.rest(now),
             },
-            State::ReadingEnded(ticket) => match around.postgres.reply(ticket) {
-                Reply::Waits => State::ReadingEnded(ticket),
-                Reply::Is(Answer::Ended(ended)) => {
-                    self.untold.clear();
-                    State::Noting(in_parts(ended, PartitionCommand::Ended))
-                }
-                Reply::Lost | Reply::Is(_) => self.fail(around),
-            },
-            State::Noting(mut commands) => {
-                send(&mut commands, shared);
-                if commands.is_empty() { self.rest(now) } else { State::Noting(commands) }
-            }
         };
         Ok(())
     }
@@ -271,46 +262,45 @@ impl Mover {
         let served = &self.served;
         let routes = view.routes(us, |partition| served.contains(&partition));
         shared.map.set(routes, view.peers(us));
-        self.is_free = view.owned_by(us).is_empty();
+        let owned = view.owned_by(us).len();
+        if owned != self.owned && self.told_at.is_some() {
+            (self.owned, self.told_at) = (owned, Some(now));
+        }
+        self.is_free = owned == 0;
         self.is_last = !view.has_others(us);
         self.given = moves.hand_over;
         self.taking = moves.take;
         Ok(self.take(shared, around))
     }
 
-    /// Begins to take the next partitions; after the last, to hand over what is to be handed over.
+    /// Begins to take what is to be taken; after that, to hand over what is to be handed over.
     fn take(&mut self, shared: &Shared, around: &mut Around<'_>) -> State {
-        let count = self.taking.len().min(TAKEN_AT_ONCE);
-        if count == 0 {
+        if self.taking.is_empty() {
             return self.give(shared, around);
         }
-        let partitions = self.taking.drain(..count).collect();
+        let partitions = std::mem::take(&mut self.taking);
         let claimant = (shared.epoch, shared.log.log_id(), shared.log.committed());
         let question = Question::Claim { claimant, partitions };
         State::Claiming(around.ask(question), shared.map.lapses())
     }
 
-    /// Serves what was claimed, and takes the next.
-    fn serve(&mut self, claimed: &Claimed, shared: &Shared, around: &mut Around<'_>) -> State {
-        for &partition in &claimed.partitions {
-            shared.map.set_route(partition, Route::Here);
+    /// Serves a partition that was claimed, and reads the next.
+    fn serve(&mut self, claimed: Claimed, shared: &Shared, around: &mut Around<'_>) -> State {
+        let Claimed { partition, mut later, lapses } = claimed;
+        shared.map.set_route(partition, Route::Here);
+        if later.is_empty() {
+            return self.take(shared, around);
         }
-        self.take(shared, around)
-    }
-
-    /// Begins to tell which orders of what was taken ended lately.
-    fn note_ended(&mut self, around: &mut Around<'_>) -> State {
-        if self.untold.is_empty() {
-            return self.rest(around.now.monotonic);
-        }
-        State::ReadingEnded(around.ask(Question::Ended(self.untold.clone())))
+        let partition = later.remove(0);
+        let question = Question::Adopt(vec![partition]);
+        State::Reading(around.ask(question), Claimed { partition, later, lapses })
     }
 
     /// Begins to hand over what is to be handed over.
     fn give(&mut self, shared: &Shared, around: &mut Around<'_>) -> State {
         self.given.retain(|(partition, _)| self.served.contains(partition));
         if self.given.is_empty() {
-            return self.note_ended(around);
+            return self.rest(around.now.monotonic);
         }
         let (mut commands, mut replies) = (Vec::new(), Vec::new());
         for (partition, _) in &self.given {
@@ -324,20 +314,19 @@ impl Mover {
     }
 }
 
-/// The commands by which the orders thread serves partitions after it has adopted their orders.
+/// The commands by which the orders thread serves a partition after it has adopted its orders.
 fn commands_to_serve(claimed: Claimed, orders: Vec<TrackedOrder>) -> State {
-    let (mut commands, mut replies) = (Vec::new(), Vec::new());
-    for &partition in &claimed.partitions {
-        let (reply, served) = oneshot::channel();
-        commands.push(PartitionCommand::Serve(partition, reply));
-        replies.push(served);
-    }
+    let (reply, served) = oneshot::channel();
+    let mut commands = vec![PartitionCommand::Serve(claimed.partition, reply)];
     commands.extend(in_parts(orders, PartitionCommand::Adopt));
-    State::Commanding(commands, claimed, replies)
+    State::Commanding(commands, claimed, served)
 }
 
 /// Commands about a few each, the last of which comes first.
-fn in_parts<T>(all: Vec<T>, command: impl Fn(Vec<T>) -> PartitionCommand) -> Vec<PartitionCommand> {
+pub(super) fn in_parts<T>(
+    all: Vec<T>,
+    command: impl Fn(Vec<T>) -> PartitionCommand,
+) -> Vec<PartitionCommand> {
     let (mut commands, mut all) = (Vec::new(), all.into_iter());
     loop {
         let some: Vec<T> = all.by_ref().take(ORDERS_AT_ONCE).collect();
@@ -350,7 +339,7 @@ fn in_parts<T>(all: Vec<T>, command: impl Fn(Vec<T>) -> PartitionCommand) -> Vec
 }
 
 /// Sends commands from the end, as far as the orders thread has room.
-fn send(commands: &mut Vec<PartitionCommand>, shared: &Shared) {
+pub(super) fn send(commands: &mut Vec<PartitionCommand>, shared: &Shared) {
     while let Some(command) = commands.pop() {
         if let Err(Refused::Full(back) | Refused::Closed(back)) =
             shared.commands.move_partition(command)

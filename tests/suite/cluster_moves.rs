@@ -1,0 +1,88 @@
+//! What Postgres does to a take-over: commits that hang, a row that somebody has locked, an order whose
+//! row cannot be read.
+
+use crate::support::api;
+use crate::support::cluster::{Cluster, Traders, id_of};
+use serde_json::Value;
+use ureq::http::Method;
+
+/// Longer than a lease.
+const STALL: &str = "SELECT pg_sleep(4)";
+
+#[test]
+fn commits_that_hang_for_longer_than_a_lease_end_no_member_and_move_no_users() {
+    let cluster = Cluster::start(&[]);
+    let traders = Traders::begin(&cluster, 12);
+    traders.await_progress();
+    let taken = cluster.metric("node_partitions_taken_total");
+    let database = cluster.postgres.database();
+    // Commits wait for a replica that there is none of, while plain reads go on.
+    database.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    database.sql("SELECT pg_reload_conf()");
+    database.sql(STALL);
+    database.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    database.sql("SELECT pg_reload_conf()");
+    traders.await_progress();
+    cluster.await_even_shares();
+    assert_eq!(cluster.metric("node_partitions_taken_total"), taken, "every owner has come back");
+    traders.end().check(&cluster);
+}
+
+#[test]
+fn a_row_that_somebody_has_locked_holds_up_its_partition_alone() {
+    let mut cluster = Cluster::start(&[]);
+    cluster.await_even_shares();
+    let database = cluster.postgres.database();
+    let of_last = "SELECT user_partition FROM projection JOIN nodes USING (epoch) \
+         WHERE is_current AND node_id = 2 ORDER BY user_partition LIMIT 1";
+    let partition = database.number(of_last);
+    // As a transaction of a host that was lost in its middle.
+    let (hold, holder) = (
+        format!(
+            "BEGIN; SELECT FROM projection WHERE is_current AND user_partition = {partition} \
+             FOR UPDATE; SELECT pg_sleep(60)"
+        ),
+        "FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
+    );
+    std::thread::scope(|scope| {
+        let locked = scope.spawn(|| database.try_sql(&hold));
+        database.await_number(&format!("SELECT count(*) {holder}"), 1);
+        cluster.kill(2);
+        api::until("all other users to be served", || {
+            (cluster.metric("node_partitions") == 63).then_some(())
+        });
+        assert!(!locked.is_finished(), "it is locked still");
+        database.sql(&format!("SELECT pg_terminate_backend(pid) {holder}"));
+    });
+    cluster.await_even_shares();
+}
+
+#[test]
+fn an_order_whose_row_cannot_be_read_takes_no_other_with_it() {
+    let mut cluster = Cluster::start(&[]);
+    cluster.await_even_shares();
+    let mut users: Vec<_> =
+        (0..24).map(|number| cluster.client(&format!("user-{number}"))).collect();
+    let mut orders = Vec::new();
+    for user in &mut users {
+        let [odd, plain] = ["odd", "plain"].map(|key| id_of(&user.place(key, Some(1))));
+        orders.push((odd, plain));
+    }
+    let database = cluster.postgres.database();
+    // Another program writes a word of a later version into the order of each user.
+    for (odd, _) in &orders {
+        database.sql(&format!(
+            "UPDATE orders SET open_cases = '[\"of a version to come\"]' WHERE order_id = '{odd}'"
+        ));
+    }
+    cluster.kill(1);
+    cluster.await_even_shares();
+    assert!(cluster.metric("node_unreadable_orders_total") > 0);
+    for (user, (_, plain)) in users.iter_mut().zip(&orders) {
+        let next = user.place("next", Some(1));
+        assert!(matches!(next.status, 200..=202), "{}", next.text);
+        let path = format!("/order/{plain}");
+        let cancelled = user.send(&Method::DELETE, &path, &Value::Null);
+        assert!(matches!(cancelled.status, 200 | 202), "{}", cancelled.text);
+    }
+}
