@@ -1,8 +1,6 @@
 //! Claims partitions in Postgres: from then on no earlier owner can write them.
 
-use std::collections::BTreeSet;
-
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row, Statement};
 
 use super::NodeError;
 use crate::projection::{PostgresServer, ProjectionError, in_time};
@@ -12,24 +10,25 @@ use crate::wal::{LogId, Lsn};
 /// Locks the rows of partitions. Those that a transaction of their owner, or of another claimant, has
 /// locked are left out: nobody waits for a commit that hangs.
 const LOCK_PARTITIONS: &str = "\
-    SELECT user_partition, epoch FROM projection \
+    SELECT user_partition FROM projection \
     WHERE is_current AND user_partition = ANY ($1) \
     ORDER BY user_partition FOR UPDATE SKIP LOCKED";
 
-/// Keeps the leases of these owners as they are until the claim is committed. One that is being renewed
-/// is left out, so it counts as renewed.
-const LOCK_LEASES: &str = "\
-    SELECT epoch FROM nodes WHERE is_member AND epoch = ANY ($1) FOR SHARE SKIP LOCKED";
-
 /// Of locked partitions those that the claimant may have while its own lease runs: its own, those handed
-/// over to it, and those whose owner has no lease, or one that is over and that was locked.
+/// over to it, and those whose owner has no lease, or one that is over. It keeps the leases of the owners
+/// as they are until the claim is committed, and passes over one that is being renewed.
 const FREE: &str = "\
+    WITH leases AS MATERIALIZED ( \
+        SELECT epoch, lease_until FROM nodes WHERE is_member AND epoch IN ( \
+            SELECT epoch FROM projection WHERE is_current AND user_partition = ANY ($1)) \
+        FOR SHARE SKIP LOCKED) \
     SELECT p.user_partition FROM projection p \
-    LEFT JOIN nodes n ON n.epoch = p.epoch AND n.is_member \
     WHERE p.is_current AND p.user_partition = ANY ($1) \
         AND EXISTS (SELECT FROM nodes WHERE epoch = $2 AND lease_until > clock_timestamp()) \
-        AND (p.epoch = $2 OR p.handed_to = $2 OR n.node_id IS NULL \
-            OR (n.epoch = ANY ($3) AND n.lease_until < clock_timestamp())) \
+        AND (p.epoch = $2 OR p.handed_to = $2 \
+            OR NOT EXISTS (SELECT FROM nodes n WHERE n.epoch = p.epoch AND n.is_member) \
+            OR EXISTS (SELECT FROM leases l \
+                WHERE l.epoch = p.epoch AND l.lease_until < clock_timestamp())) \
     ORDER BY p.user_partition";
 
 /// Owns partitions that nobody has ever written. Of two that try, the first one has them.
@@ -78,40 +77,83 @@ pub(super) async fn owned(
     Ok(rows.iter().filter_map(number).filter_map(UserPartition::new).collect())
 }
 
-/// Claims those of these partitions that are free. After an error the connection must be given up: it
-/// may be in a transaction.
-pub(super) async fn claim(
-    client: &Client,
-    server: &PostgresServer,
-    claimant: Claimant,
-    partitions: &[UserPartition],
-) -> Result<Vec<UserPartition>, NodeError> {
-    let claimed = in_time(server, claim_within(client, claimant, partitions)).await?;
-    Ok(claimed.map_err(ProjectionError::of(server, "give users away"))?)
+/// The statements of a claim, prepared on a connection.
+#[derive(Debug)]
+pub(super) struct Claims {
+    lock: Statement,
+    free: Statement,
+    fence: Statement,
+    own: Statement,
+    own_never_written: Statement,
 }
 
-async fn claim_within(
-    client: &Client,
-    Claimant { epoch, log_id, position }: Claimant,
-    partitions: &[UserPartition],
-) -> Result<Vec<UserPartition>, tokio_postgres::Error> {
-    client.batch_execute("BEGIN").await?;
-    let wanted: Vec<i16> = partitions.iter().map(|number| number.get().into()).collect();
-    let locked = client.query(LOCK_PARTITIONS, &[&wanted]).await?;
-    let owners: BTreeSet<i64> = locked.iter().map(|row| row.get(1)).collect();
-    let owners = Vec::from_iter(owners);
-    let locked: Vec<i16> = locked.iter().map(|row| row.get(0)).collect();
-    let leases = client.query(LOCK_LEASES, &[&owners]).await?;
-    let leases: Vec<i64> = leases.iter().map(|row| row.get(0)).collect();
-    // Each statement sees what was committed before it, so this one sees the last renewals.
-    let free = client.query(FREE, &[&locked, &epoch, &leases]).await?;
-    let mut numbers: Vec<i16> = free.iter().map(|row| row.get(0)).collect();
-    let (log_id, lsn) = (log_id.0.cast_signed(), i64::try_from(position.0).unwrap_or(i64::MAX));
-    client.execute(FENCE, &[&numbers]).await?;
-    client.execute(OWN, &[&numbers, &epoch, &log_id, &lsn]).await?;
-    let never = client.query(OWN_NEVER_WRITTEN, &[&wanted, &epoch, &log_id, &lsn]).await?;
-    numbers.extend(never.iter().map(|row| row.get::<_, i16>(0)));
-    client.batch_execute("COMMIT").await?;
-    let partition = |number: &i16| u8::try_from(*number).ok().and_then(UserPartition::new);
-    Ok(numbers.iter().filter_map(partition).collect())
+impl Claims {
+    pub(super) async fn prepare(
+        client: &Client,
+        server: &PostgresServer,
+    ) -> Result<Self, ProjectionError> {
+        let prepared = in_time(server, async {
+            tokio::try_join!(
+                client.prepare(LOCK_PARTITIONS),
+                client.prepare(FREE),
+                client.prepare(FENCE),
+                client.prepare(OWN),
+                client.prepare(OWN_NEVER_WRITTEN),
+            )
+        });
+        let prepared = prepared.await?.map_err(ProjectionError::of(server, "prepare a claim"));
+        prepared.map(|(lock, free, fence, own, own_never_written)| Self {
+            lock,
+            free,
+            fence,
+            own,
+            own_never_written,
+        })
+    }
+
+    /// Claims those of these partitions that are free. After an error the connection must be given up:
+    /// it may be in a transaction.
+    pub(super) async fn claim(
+        &self,
+        client: &Client,
+        server: &PostgresServer,
+        claimant: Claimant,
+        partitions: &[UserPartition],
+    ) -> Result<Vec<UserPartition>, NodeError> {
+        let claimed = in_time(server, self.claim_within(client, claimant, partitions)).await?;
+        Ok(claimed.map_err(ProjectionError::of(server, "give users away"))?)
+    }
+
+    async fn claim_within(
+        &self,
+        client: &Client,
+        Claimant { epoch, log_id, position }: Claimant,
+        partitions: &[UserPartition],
+    ) -> Result<Vec<UserPartition>, tokio_postgres::Error> {
+        let number_of = |row: &Row| row.get::<_, i16>(0);
+        let wanted: Vec<i16> = partitions.iter().map(|number| number.get().into()).collect();
+        // What is joined is sent at once and done in this order.
+        let ((), locked) = tokio::try_join!(biased;
+            client.batch_execute("BEGIN"),
+            async { client.query(&self.lock, &[&wanted]).await },
+        )?;
+        let locked: Vec<i16> = locked.iter().map(number_of).collect();
+        // A statement sees what was committed before it: the leases as they are now.
+        let free = client.query(&self.free, &[&locked, &epoch]).await?;
+        let mut numbers: Vec<i16> = free.iter().map(number_of).collect();
+        let log_id = log_id.0.cast_signed();
+        let lsn = i64::try_from(position.0).unwrap_or(i64::MAX);
+        let (_, _, never_written, ()) = tokio::try_join!(biased;
+            async { client.execute(&self.fence, &[&numbers]).await },
+            async { client.execute(&self.own, &[&numbers, &epoch, &log_id, &lsn]).await },
+            async {
+                let wanted = &wanted;
+                client.query(&self.own_never_written, &[wanted, &epoch, &log_id, &lsn]).await
+            },
+            client.batch_execute("COMMIT"),
+        )?;
+        numbers.extend(never_written.iter().map(number_of));
+        let partition = |number: &i16| u8::try_from(*number).ok().and_then(UserPartition::new);
+        Ok(numbers.iter().filter_map(partition).collect())
+    }
 }

@@ -13,10 +13,9 @@ use super::host::{Membership, PartitionHost};
 use super::member::{Member, pause};
 use super::ownership::Partitions;
 use super::partition_map::PartitionMap;
+use super::session::Session;
 use super::{LOOK_INTERVAL, MEMBER_LEASE, MEMBER_RENEWAL_INTERVAL, NodeError, serves_until};
-use crate::projection::{
-    Connection, MEMBER_SESSION, PostgresServer, ProjectionError, block_on, in_time,
-};
+use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, in_time};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::types::{MonotonicMicros, UserPartition};
 
@@ -220,11 +219,8 @@ impl<H: PartitionHost> Partitions<'_, H> {
         stops: &Stops,
         drain: &mut Option<Drain>,
     ) -> Result<(), NodeError> {
-        let connection = Connection::open_within(MEMBER_LEASE, self.server()).await?;
-        let client = &connection.client;
-        let set = in_time(self.server(), client.batch_execute(MEMBER_SESSION)).await?;
-        set.map_err(ProjectionError::of(self.server(), "set up the session"))?;
-        let connected = Instant::now();
+        let session = Session::open(self.server()).await?;
+        let client = &session.connection.client;
         let mut is_told = false;
         while !stops.shutdown.is_requested() {
             if stops.hand_over.is_requested() && !is_told {
@@ -233,7 +229,7 @@ impl<H: PartitionHost> Partitions<'_, H> {
                 told.map_err(ProjectionError::of(self.server(), "note that this node stops"))?;
                 is_told = true;
             }
-            let standing = self.tick(client, connected).await?;
+            let standing = self.tick(&session).await?;
             let is_free = is_told && standing.is_some_and(|standing| standing.is_free);
             if Drain::note(drain, stops, standing.map(|standing| standing.owned)) || is_free {
                 stops.shutdown.request(StopReason::Requested);

@@ -21,6 +21,7 @@ mod metrics;
 pub(crate) mod ownership;
 mod partition_map;
 pub(crate) mod plan;
+mod session;
 
 pub use error::NodeError;
 pub use feed_lease::FeedLease;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{self, FuturesUnordered};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_postgres::{Client, Row};
@@ -14,10 +14,9 @@ use super::host::{Membership, PartitionHost};
 use super::metrics::NodeMetrics;
 use super::partition_map::Route;
 use super::plan::{ClusterView, MemberRow, OwnerRow};
+use super::session::Session;
 use super::{NodeError, claim};
-use crate::projection::{
-    OwnershipChange, PostgresServer, ProjectionError, ReadOrders, in_time, open_orders,
-};
+use crate::projection::{OwnershipChange, PostgresServer, ProjectionError, ReadOrders, in_time};
 use crate::shutdown::Shutdown;
 use crate::sync::Refused;
 use crate::types::{USER_PARTITIONS, UserPartition};
@@ -31,12 +30,8 @@ const FOLLOW_POLL: Duration = Duration::from_millis(1);
 const ADOPTED_AT_ONCE: usize = 256;
 /// Partitions whose orders are read while those of another one are adopted.
 const READ_AHEAD: usize = 1;
-
-const MEMBERS: &str = "\
-    SELECT node_id, epoch, peer_address, lease_until > clock_timestamp(), is_draining \
-    FROM nodes WHERE is_member ORDER BY node_id";
-
-const OWNERS: &str = "SELECT user_partition, epoch, handed_to FROM projection WHERE is_current";
+/// Partitions whose orders Postgres is asked for before the first of them have come.
+const ASKED_AT_ONCE: usize = 2;
 
 const HAND_OVER: &str = "\
     UPDATE projection SET handed_to = given.epoch \
@@ -96,25 +91,21 @@ impl<'a, H: PartitionHost> Partitions<'a, H> {
     }
 
     /// Looks at what Postgres says, and makes the next moves. `None` if the lease has lapsed meanwhile.
-    pub(super) async fn tick(
-        &mut self,
-        client: &Client,
-        connected: Instant,
-    ) -> Result<Option<Standing>, NodeError> {
+    pub(super) async fn tick(&mut self, session: &Session) -> Result<Option<Standing>, NodeError> {
         let map = &self.membership.map;
         let lapses = map.lapses();
         if map.has_lapsed() || lapses != self.lapses {
             // Whatever kept it from being renewed may have kept others from it too.
             (self.lapses, self.runs_since) = (lapses, Instant::now());
         }
-        let view = self.look(client).await?;
+        let view = self.look(session).await?;
         if map.lapses() != lapses {
             // What it says may be over.
             return Ok(None);
         }
         let us = self.epoch;
         let served = &self.served;
-        let settles_since = connected.max(self.runs_since);
+        let settles_since = session.since.max(self.runs_since);
         let is_settled = settles_since.elapsed() >= CONNECTED_BEFORE_TAKING;
         let moves = view
             .next_moves(us, served, is_settled)
@@ -123,18 +114,21 @@ impl<'a, H: PartitionHost> Partitions<'a, H> {
         let routes = view.routes(us, |partition| served.contains(&partition));
         self.membership.map.set(routes, view.peers(us));
         if !moves.take.is_empty() {
-            self.take(client, &moves.take).await?;
+            self.take(session, &moves.take).await?;
         }
         if !moves.hand_over.is_empty() {
-            self.hand_over(client, &moves.hand_over).await?;
+            self.hand_over(&session.connection.client, &moves.hand_over).await?;
         }
         self.metrics.partitions.set(i64::try_from(self.served.len()).unwrap_or(i64::MAX));
         let is_free = !view.has_others(us) || (owned == 0 && self.served.is_empty());
         Ok(Some(Standing { is_free, owned }))
     }
 
-    async fn look(&self, client: &Client) -> Result<ClusterView, NodeError> {
-        let answers = async { tokio::join!(client.query(MEMBERS, &[]), client.query(OWNERS, &[])) };
+    async fn look(&self, session: &Session) -> Result<ClusterView, NodeError> {
+        let client = &session.connection.client;
+        let answers = async {
+            tokio::join!(client.query(&session.members, &[]), client.query(&session.owners, &[]))
+        };
         let (members, owners) = in_time(&self.server, answers).await?;
         let refused = |error| ProjectionError::of(&self.server, "list its nodes")(error);
         let members = members.map_err(refused)?.iter().map(member).collect();
@@ -152,7 +146,7 @@ impl<'a, H: PartitionHost> Partitions<'a, H> {
     /// served as soon as its own orders are there.
     async fn take(
         &mut self,
-        client: &Client,
+        session: &Session,
         partitions: &[UserPartition],
     ) -> Result<(), NodeError> {
         let began = Instant::now();
@@ -160,18 +154,23 @@ impl<'a, H: PartitionHost> Partitions<'a, H> {
         let claimant =
             claim::Claimant { epoch: self.epoch, log_id: log.log_id(), position: log.committed() };
         let lapses = map.lapses();
-        let claimed = claim::claim(client, &self.server, claimant, partitions).await?;
+        let (client, server) = (&session.connection.client, self.server.clone());
+        let claimed = session.claims.claim(client, &server, claimant, partitions).await?;
         if claimed.is_empty() {
             return Ok(());
         }
+        // Nobody else writes them any more.
         ownership.take(&claimed);
-        self.followed(ownership.change()).await?;
-        // Nobody else writes them any more, and what comes from now on is written.
+        let change = ownership.change();
         let (reads, orders) = mpsc::channel(READ_AHEAD);
-        let server = self.server.clone();
-        let reading = read_open_orders(client, &server, &claimed, reads);
+        let reading = read_open_orders(session, &server, &claimed, reads);
+        let serving = async {
+            // What comes from now on is written.
+            self.followed(change).await?;
+            self.serve(client, orders, lapses).await
+        };
         // What has been read is served even where the next cannot be read.
-        let (read, served) = tokio::join!(reading, self.serve(client, orders, lapses));
+        let (read, served) = tokio::join!(reading, serving);
         let count = served?;
         read?;
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -302,13 +301,19 @@ type PartitionOrders = (UserPartition, ReadOrders);
 
 /// Reads the open orders of one partition after the other.
 async fn read_open_orders(
-    client: &Client,
+    session: &Session,
     server: &PostgresServer,
     partitions: &[UserPartition],
     to: mpsc::Sender<PartitionOrders>,
 ) -> Result<(), NodeError> {
-    for &partition in partitions {
-        let orders = open_orders(client, server, &[partition]).await?;
+    let client = &session.connection.client;
+    let read = |&partition: &UserPartition| async move {
+        session.open_orders.read(client, server, partition).await.map(|read| (partition, read))
+    };
+    // The next one is asked for before the last has come.
+    let mut reads = stream::iter(partitions).map(read).buffered(ASKED_AT_ONCE);
+    while let Some(read) = reads.next().await {
+        let (partition, orders) = read?;
         if to.send((partition, orders)).await.is_err() {
             // Who serves them has failed, and says why.
             return Ok(());

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Statement};
 
 use super::connection::{in_time, within};
-use super::read::{self, ORDER_COLUMNS};
+use super::read::{
+    self, AGGREGATED_EXECUTIONS, EXECUTION_ARRAYS, ORDER_COLUMN_COUNT, ORDER_COLUMNS,
+};
 use super::values::Timestamp;
 use super::{PostgresServer, ProjectionError, cell};
 use crate::engine::EndedOrder;
-use crate::order::{OrderParts, TrackedOrder};
-use crate::types::{ExternalOrderId, OrderId, UserId, UserPartition};
+use crate::order::TrackedOrder;
+use crate::types::{ExternalOrderId, UserPartition};
 
 /// Longest time to read which orders ended lately: every event of that time is looked at.
 const ENDED_TIMEOUT: Duration = Duration::from_secs(120);
@@ -23,6 +25,12 @@ const ATTENDED: &str = "\
     (o.ending IN ('rejected', 'not_accepted', 'failed_by_operator') OR o.open_cases IS NOT NULL) \
     AND (o.open_cases IS NOT NULL OR (o.external_order_id IS NOT NULL AND NOT o.taken_back) \
         OR (o.ending <> 'rejected' AND o.updated_at > clock_timestamp() - interval '1 day'))";
+
+/// An order whose version shows that it has no executions: each change makes one version, and all that
+/// has happened to this one, if anything, is that the exchange accepted it.
+const UNTOUCHED: &str = "\
+    (o.filled_shares = 0 \
+        AND (o.version = 1 OR (o.version = 2 AND o.external_order_id IS NOT NULL)))";
 
 const ENDED: &str = "\
     SELECT told.order_id, told.at, o.external_order_id FROM ( \
@@ -43,53 +51,56 @@ pub(crate) struct ReadOrders {
     pub(crate) unreadable: Vec<ProjectionError>,
 }
 
-/// The open orders of these partitions, and those that need to be looked at. A row that cannot be read
-/// takes no other with it.
-pub(crate) async fn open_orders(
-    client: &Client,
-    server: &PostgresServer,
-    partitions: &[UserPartition],
-) -> Result<ReadOrders, ProjectionError> {
-    let select = format!(
-        "SELECT {ORDER_COLUMNS} FROM orders o WHERE o.user_partition = ANY ($1) AND {OPEN} \
-         UNION ALL \
-         SELECT {ORDER_COLUMNS} FROM orders o \
-         WHERE o.user_partition = ANY ($1) AND {ATTENDED} AND ({OPEN}) IS NOT TRUE"
-    );
-    let rows = in_time(server, client.query(&select, &[&numbers(partitions)])).await?;
-    let rows = rows.map_err(ProjectionError::of(server, "read open orders"))?;
-    let mut read = ReadOrders::default();
-    let mut readable: Vec<(&Row, OrderId)> = Vec::with_capacity(rows.len());
-    let mut with_executions: Vec<(UserId, OrderId)> = Vec::new();
-    for row in &rows {
-        let order_id = read::order_id(row, 1);
-        match read::parts(row, Vec::new()) {
-            Ok(parts) => {
-                readable.push((row, order_id));
-                if !is_without_executions(&parts) {
-                    with_executions.push((parts.user, order_id));
-                }
-            }
-            Err(source) => read.unreadable.push(read::unusable(server, order_id, source)),
-        }
-    }
-    let executions = read::executions(client, server, &with_executions);
-    let mut executions = in_time(server, executions).await??;
-    for (row, order_id) in readable {
-        let executions = executions.remove(&order_id).unwrap_or_default();
-        match read::tracked(server, row, executions) {
-            Ok(order) => read.orders.push(order),
-            Err(error) => read.unreadable.push(error),
-        }
-    }
-    Ok(read)
-}
+/// Reads the open orders of a partition. Prepared on a connection, which plans it once: it looks into
+/// every table of orders.
+#[derive(Debug)]
+pub(crate) struct OpenOrders(Statement);
 
-/// Whether an order's version shows that it has no executions: each change makes one version, and all
-/// that has happened to this one, if anything, is that the exchange accepted it.
-fn is_without_executions(order: &OrderParts) -> bool {
-    let is_accepted = order.version == 2 && order.external_order_id.is_some();
-    order.filled_shares == 0 && (order.version == 1 || is_accepted)
+impl OpenOrders {
+    pub(crate) async fn prepare(
+        client: &Client,
+        server: &PostgresServer,
+    ) -> Result<Self, ProjectionError> {
+        let text = format!(
+            "SELECT {ORDER_COLUMNS}, {EXECUTION_ARRAYS} FROM ( \
+                SELECT * FROM orders o WHERE o.user_partition = $1 AND {OPEN} \
+                UNION ALL \
+                SELECT * FROM orders o \
+                WHERE o.user_partition = $1 AND {ATTENDED} AND ({OPEN}) IS NOT TRUE \
+             ) o LEFT JOIN LATERAL ({AGGREGATED_EXECUTIONS} \
+                WHERE e.user_id = o.user_id AND e.order_id = o.order_id AND NOT {UNTOUCHED}) x \
+             ON true"
+        );
+        let prepared = in_time(server, async {
+            client.batch_execute("SET plan_cache_mode = force_generic_plan").await?;
+            client.prepare(&text).await
+        });
+        let prepared = prepared.await?;
+        prepared.map(Self).map_err(ProjectionError::of(server, "prepare a take-over"))
+    }
+
+    /// The open orders of a partition, and those that need to be looked at. A row that cannot be read
+    /// takes no other with it.
+    pub(crate) async fn read(
+        &self,
+        client: &Client,
+        server: &PostgresServer,
+        partition: UserPartition,
+    ) -> Result<ReadOrders, ProjectionError> {
+        let number = i16::from(partition.get());
+        let rows = in_time(server, async { client.query(&self.0, &[&number]).await }).await?;
+        let rows = rows.map_err(ProjectionError::of(server, "read open orders"))?;
+        let mut read = ReadOrders::default();
+        for row in &rows {
+            let executions = read::aggregated_executions(row, ORDER_COLUMN_COUNT)
+                .map_err(|source| read::unusable(server, read::order_id(row, 1), source));
+            match executions.and_then(|executions| read::tracked(server, row, executions)) {
+                Ok(order) => read.orders.push(order),
+                Err(error) => read.unreadable.push(error),
+            }
+        }
+        Ok(read)
+    }
 }
 
 /// The orders of these partitions that ended within this time.

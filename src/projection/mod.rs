@@ -86,7 +86,7 @@ mod working_set;
 
 use std::sync::Arc;
 
-pub(crate) use adoption::{ReadOrders, ended_orders, open_orders};
+pub(crate) use adoption::{OpenOrders, ReadOrders, ended_orders};
 pub use backfill::{COPIED_ORDERS, CoveredOrders, PostgresBackfill};
 pub use compare::{
     EventDifference, ExpectedEvents, PartitionPosition, PostgresExecution, PostgresOrder,

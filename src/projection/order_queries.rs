@@ -12,13 +12,13 @@ use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use super::connection::{Connection, in_time};
-use super::read::{self, EXECUTION_STATE, ORDER_COLUMNS, RowError};
+use super::read::{
+    self, AGGREGATED_EXECUTIONS, EXECUTION_ARRAYS, ORDER_COLUMN_COUNT, ORDER_COLUMNS, RowError,
+};
 use super::values::{Text, Timestamp, uuid};
 use super::{PostgresServer, ProjectionError, cell, migrations, preflight};
-use crate::order::{Execution, ExecutionPart, TrackedOrder};
-use crate::types::{
-    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, TimestampMicros, UserId,
-};
+use crate::order::TrackedOrder;
+use crate::types::{ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
 
 /// Longest that the server works on a query, below the deadline of its answer: a query that nobody
@@ -34,6 +34,9 @@ const SCANNED_ORDERS: i64 = 5_000;
 /// How far the time of an order's first event may be from the time in its id, in microseconds: the
 /// event is written while the order is taken. Rows are kept by day, so less would spare nothing.
 const CREATED_WITHIN_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
+
+/// Where the log id and the LSN of the position are, after the order.
+const POSITION_COLUMNS: std::ops::Range<usize> = ORDER_COLUMN_COUNT..ORDER_COLUMN_COUNT + 2;
 
 /// Any schema version but that of an empty database, in which other names are looked for.
 const HAS_TABLES: u32 = 1;
@@ -103,12 +106,10 @@ fn statements() -> [String; 6] {
     let position = "p.is_current AND p.user_partition = $3";
     [
         format!(
-            "{columns}, x.ids, x.shares, x.prices, x.states FROM projection p \
+            "{columns}, {EXECUTION_ARRAYS} FROM projection p \
              LEFT JOIN orders o ON o.user_id = $1 AND o.order_id = $2 \
-             LEFT JOIN (SELECT array_agg(e.execution_id) AS ids, \
-                array_agg(e.num_shares) AS shares, array_agg(e.price_cents) AS prices, \
-                array_agg({EXECUTION_STATE}) AS states \
-                FROM executions e WHERE e.user_id = $1 AND e.order_id = $2) x ON true \
+             LEFT JOIN ({AGGREGATED_EXECUTIONS} \
+                WHERE e.user_id = $1 AND e.order_id = $2) x ON true \
              WHERE {position}"
         ),
         format!(
@@ -285,33 +286,11 @@ impl OrderQueries {
 
 fn tracked(query: &Query, row: &Row) -> Result<TrackedOrder, RowError> {
     let executions = match query {
-        Query::Order { .. } => executions(row)?,
+        Query::Order { .. } => read::aggregated_executions(row, POSITION_COLUMNS.end)?,
         // Only readers take them.
         _ => Vec::new(),
     };
     Ok(read::parts(row, executions)?.into_tracked()?)
-}
-
-/// The executions in the columns after the position: ids, shares, prices in cents, and
-/// [`EXECUTION_STATE`]s. All are null for an order without any.
-fn executions(row: &Row) -> Result<Vec<ExecutionPart>, RowError> {
-    let ids: Vec<&str> = row.try_get::<_, Option<_>>(23)?.unwrap_or_default();
-    let shares: Vec<Option<i64>> = row.try_get::<_, Option<_>>(24)?.unwrap_or_default();
-    let prices: Vec<Option<i64>> = row.try_get::<_, Option<_>>(25)?.unwrap_or_default();
-    let states: Vec<i32> = row.try_get::<_, Option<_>>(26)?.unwrap_or_default();
-    let each = ids.into_iter().zip(shares).zip(prices).zip(states);
-    each.map(|(((id, shares), price), state)| {
-        let execution = match state {
-            1 => Execution::Busted,
-            2 => Execution::TakenBack,
-            _ => Execution::Counted {
-                num_shares: u64::try_from(shares.ok_or("an execution without shares")?)?,
-                price: PriceCents::new(price.ok_or("an execution without a price")?)?,
-            },
-        };
-        Ok(ExecutionPart { id: ExecutionId::new(id)?, execution })
-    })
-    .collect()
 }
 
 fn text(user: &UserId) -> Text {

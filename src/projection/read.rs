@@ -21,6 +21,16 @@ pub(super) const ORDER_COLUMNS: &str = "\
     o.time_in_force, o.limit_price_cents, o.num_shares, o.filled_shares, o.filled_value_cents, \
     o.reason, o.created_at, o.updated_at, o.submit_before, o.version, o.ending, \
     o.cancel_requested, o.user_cancelled, o.taken_back, o.open_cases";
+pub(super) const ORDER_COLUMN_COUNT: usize = 21;
+/// Selects the executions `e` of one order as `x`, for [`EXECUTION_ARRAYS`].
+pub(super) const AGGREGATED_EXECUTIONS: &str = "\
+    SELECT array_agg(e.execution_id) AS ids, array_agg(e.num_shares) AS shares, \
+        array_agg(e.price_cents) AS prices, \
+        array_agg(CASE WHEN e.taken_back THEN 2 WHEN e.busted_at IS NOT NULL THEN 1 ELSE 0 END) \
+            AS states \
+    FROM executions e";
+/// The columns that [`aggregated_executions`] reads.
+pub(super) const EXECUTION_ARRAYS: &str = "x.ids, x.shares, x.prices, x.states";
 /// Whether an execution counts (0), is void (1) or was taken back (2), as [`execution`] reads it.
 pub(super) const EXECUTION_STATE: &str =
     "CASE WHEN e.taken_back THEN 2 WHEN e.busted_at IS NOT NULL THEN 1 ELSE 0 END";
@@ -187,4 +197,29 @@ pub(super) fn execution(row: &Row) -> Result<ExecutionPart, RowError> {
         },
     };
     Ok(ExecutionPart { id, execution })
+}
+
+/// The executions in [`EXECUTION_ARRAYS`], the first of which is this column. All are null for an order
+/// without any.
+pub(super) fn aggregated_executions(
+    row: &Row,
+    first: usize,
+) -> Result<Vec<ExecutionPart>, RowError> {
+    let ids: Vec<&str> = row.try_get::<_, Option<_>>(first)?.unwrap_or_default();
+    let shares: Vec<Option<i64>> = row.try_get::<_, Option<_>>(first + 1)?.unwrap_or_default();
+    let prices: Vec<Option<i64>> = row.try_get::<_, Option<_>>(first + 2)?.unwrap_or_default();
+    let states: Vec<i32> = row.try_get::<_, Option<_>>(first + 3)?.unwrap_or_default();
+    let each = ids.into_iter().zip(shares).zip(prices).zip(states);
+    each.map(|(((id, shares), price), state)| {
+        let execution = match state {
+            1 => Execution::Busted,
+            2 => Execution::TakenBack,
+            _ => Execution::Counted {
+                num_shares: u64::try_from(shares.ok_or("an execution without shares")?)?,
+                price: PriceCents::new(price.ok_or("an execution without a price")?)?,
+            },
+        };
+        Ok(ExecutionPart { id: ExecutionId::new(id)?, execution })
+    })
+    .collect()
 }
