@@ -1,9 +1,9 @@
-//! What Postgres does to a take-over: commits that hang, a row that somebody has locked, an order whose
-//! row cannot be read.
+//! What a take-over meets: orders with executions, commits that hang, a row that somebody has locked, an
+//! order whose row cannot be read.
 
 use crate::support::api;
-use crate::support::cluster::{Cluster, Traders, id_of};
-use serde_json::Value;
+use crate::support::cluster::{Cluster, ClusterClient, Traders, id_of};
+use serde_json::{Value, json};
 use ureq::http::Method;
 
 /// Longer than a lease.
@@ -85,4 +85,34 @@ fn an_order_whose_row_cannot_be_read_takes_no_other_with_it() {
         let cancelled = user.send(&Method::DELETE, &path, &Value::Null);
         assert!(matches!(cancelled.status, 200 | 202), "{}", cancelled.text);
     }
+}
+
+#[test]
+fn an_order_that_moves_while_it_trades_has_each_execution_once() {
+    let mut cluster = Cluster::start(&[]);
+    cluster.await_even_shares();
+    let mut user = (0..)
+        .map(|number| cluster.client(&format!("user-{number}")))
+        .find_map(|mut user| {
+            let answer = user.send(&Method::GET, "/orders", &Value::Null);
+            (answer.headers["x-longbow-node"] == "0").then_some(user)
+        })
+        .expect("a user of the first member");
+    // The prints of the tape have a few hundred shares each.
+    let order = json!({"position": "buy", "symbol": "SPY", "numShares": 5_000_000});
+    let id = id_of(&user.send(&Method::POST, "/order", &order));
+    let path = format!("/order/{id}");
+    let filled = |user: &mut ClusterClient| {
+        let order = user.send(&Method::GET, &path, &Value::Null);
+        order.body["filledShares"].as_u64().expect("a number")
+    };
+    let before =
+        api::until("several executions", || Some(filled(&mut user)).filter(|n| *n > 2_000));
+    cluster.kill(0);
+    api::until("more of them", || (filled(&mut user) > before).then_some(()));
+    let answer = user.send(&Method::DELETE, &path, &Value::Null);
+    assert!(matches!(answer.status, 200 | 202), "{}", answer.text);
+    api::until("the records to be the same", || {
+        (filled(&mut user) == cluster.shares_at_exchange()[&id]).then_some(())
+    });
 }

@@ -191,23 +191,39 @@ impl Cluster {
     /// Every order that the exchange has, by our id: how many there are under it.
     pub(crate) fn orders_at_exchange(&self) -> BTreeMap<String, usize> {
         let mut orders = BTreeMap::new();
-        let mut after = String::new();
+        for order in self.listed_by_exchange() {
+            *orders.entry(text_of(&order, "clientOrderId")).or_default() += 1;
+        }
+        orders
+    }
+
+    /// How many shares the exchange has filled, by our id of the order.
+    pub(crate) fn shares_at_exchange(&self) -> BTreeMap<String, u64> {
+        let shares = |order: Value| {
+            (text_of(&order, "clientOrderId"), order["filledShares"].as_u64().expect("a number"))
+        };
+        self.listed_by_exchange().into_iter().map(shares).collect()
+    }
+
+    /// Every order of the exchange.
+    fn listed_by_exchange(&self) -> Vec<Value> {
+        let mut orders: Vec<Value> = Vec::new();
         loop {
+            let after = orders.last().map(|last| text_of(last, "externalOrderId"));
+            let after = after.unwrap_or_default();
             let url = format!("{}/admin/orders?after={after}", self.exchange.address);
             let page = api::get_anonymously(&url).expect("the exchange answers").body;
             let page = page["orders"].as_array().expect("a list");
-            for order in page {
-                let id = order["clientOrderId"].as_str().expect("an id").to_owned();
-                *orders.entry(id).or_insert(0) += 1;
+            if page.is_empty() {
+                return orders;
             }
-            match page.last() {
-                Some(last) => {
-                    last["externalOrderId"].as_str().expect("an id").clone_into(&mut after)
-                }
-                None => return orders,
-            }
+            orders.extend(page.iter().cloned());
         }
     }
+}
+
+fn text_of(order: &Value, name: &str) -> String {
+    order[name].as_str().expect("a text").to_owned()
 }
 
 /// A client of all members, as one behind a load balancer is: it asks another one when one is away.
