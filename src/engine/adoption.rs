@@ -50,6 +50,11 @@ impl Engines {
         };
         engine.schedule_unsure(&turn);
         self.note_ended_since(first_event, out);
+        let decided = out.events.iter().skip(first_event).filter_map(Event::order_id);
+        assert!(
+            decided.map(OrderId::partition).all(|of| of == partition),
+            "reports are delivered to orders of the partition that has come"
+        );
         self.begin_reconciliation();
         assert!(self.is_reconciling(), "adopted orders are reconciled");
     }
@@ -74,6 +79,10 @@ impl Engines {
     pub(super) fn load_adopted(&mut self, tracked: TrackedOrder, out: &mut Outbox) {
         let order = Arc::clone(tracked.order());
         let order_id = order.order_id;
+        assert!(
+            !self.has(order_id),
+            "order {order_id} is adopted once: its owner was another node"
+        );
         let adopted = Adopted { at: self.now, order: tracked.clone() };
         out.events.push(Event::Adopted(Box::new(adopted)));
         out.effects.push(Effect::Publish { order, event: None });
@@ -87,6 +96,11 @@ impl Engines {
         let engine = std::mem::take::<Engine>(self.engine_mut(partition));
         let mut users = HashSet::new();
         for entry in engine.orders.values() {
+            assert_eq!(
+                entry.order().order_id.partition(),
+                partition,
+                "an engine has the orders of its own partition"
+            );
             users.insert(entry.order().user.clone());
             for waiting in &entry.waiting {
                 out.effects.push(match *waiting {

@@ -25,6 +25,14 @@ impl Engine {
         turn: &mut Turn<'_>,
     ) {
         self.with_order(order_id, turn, |work| {
+            assert!(
+                matches!(
+                    work.entry.underway.submit,
+                    SubmitFate::InFlight | SubmitFate::BeforeThisRun
+                ),
+                "a submit is answered once: {:?}",
+                work.entry.underway.submit
+            );
             work.entry.underway.submit = match outcome {
                 SubmitOutcome::TimedOut => SubmitFate::TimedOut,
                 SubmitOutcome::Unknown => SubmitFate::Lost,
@@ -79,6 +87,7 @@ impl Engine {
                 }
                 CancelOutcome::Cancelled => {
                     work.record(Change::Cancelled { cause: CancelCause::Cancelled });
+                    assert!(!work.order().is_open(), "an order that was cancelled is not open");
                 }
                 // Its last fills may still be in flight; the exchange's record has all of them.
                 CancelOutcome::Refused { why: CancelRefusal::AlreadyEnded, .. } => {
@@ -113,6 +122,10 @@ impl Engine {
             let reason = work.entry.underway.query.take();
             let asked_at = reason.map_or(work.turn.now, |_| work.entry.underway.asked_at);
             assert!(asked_at <= work.turn.now, "a query is asked before it is answered");
+            assert_eq!(
+                work.turn.answered_at, work.turn.now,
+                "an answer breaks the exchange's silence before it is judged"
+            );
             work.entry.underway.lost_queries = None;
             let before = Before::of(work.order());
             let is_stale = std::mem::take(&mut work.entry.underway.query_again);
@@ -172,6 +185,10 @@ impl Engine {
 fn note_lost_query(work: &mut Work<'_, '_>) {
     let (now, answered_at) = (work.turn.now, work.turn.answered_at);
     let before = work.entry.underway.lost_queries;
+    assert!(
+        before.is_none_or(|before| before.answered_at <= answered_at),
+        "the exchange's last answer is never an earlier one"
+    );
     // Between these two the exchange answered nobody: it may have been away.
     let before = before.filter(|before| before.answered_at != answered_at);
     let since = before.map_or(now, |before| before.since);
@@ -271,7 +288,9 @@ fn is_believed(work: &mut Work<'_, '_>, named: &ExternalOrderId) -> bool {
     }
     work.alert(Anomaly::SecondExternalId);
     if believed_other {
-        let known = accepted_under.as_ref().map_or("", |known| known.as_str());
+        let Some(known) = accepted_under else {
+            unreachable!("only an accepted order has another id than it was accepted under");
+        };
         let text = format!("it was accepted as {known}, and the record has it as {named}");
         work.quarantine_order(CaseCause::OtherExternalId, &text);
     } else {
@@ -357,7 +376,9 @@ fn unknown_at_exchange(
                 let now = work.turn.now;
                 let passes_at = never_after.saturating_add_micros(now.micros_since(queried_at) + 1);
                 let latest = now.max(never_after).saturating_add_micros(span);
-                work.schedule_query(passes_at.min(latest));
+                let again = passes_at.min(latest);
+                assert!(again >= now, "an order whose deadline lies ahead is asked about later");
+                work.schedule_query(again);
             } else if confirms_unknown(work, (asked_at, as_of.as_ref()), span) {
                 work.record(Change::NotAccepted);
                 assert!(
@@ -455,6 +476,7 @@ pub(super) fn next_relook(
     now: TimestampMicros,
     options: &EngineOptions,
 ) -> Option<TimestampMicros> {
+    assert!(may_live(order), "only an order that failed in doubt is asked about again");
     let failed_at = order.updated_at;
     let mut times =
         options.relook_pauses_micros.iter().map(|pause| failed_at.saturating_add_micros(*pause));

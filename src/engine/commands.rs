@@ -81,7 +81,10 @@ impl Engine {
         let taken = self.with_order(order_id, turn, |work| {
             request_cancel(work);
             match cancel_answer(work.order()) {
-                None => work.entry.waiting.push(Waiting::ForCancel(to)),
+                None => {
+                    assert!(work.order().awaits_cancel(), "a client waits for a recorded cancel");
+                    work.entry.waiting.push(Waiting::ForCancel(to));
+                }
                 Some(reply) => work.turn.out.effects.push(Effect::ReplyCancel { to, reply }),
             }
         });

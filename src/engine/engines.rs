@@ -281,7 +281,7 @@ impl Engines {
         let Some(report) = self.report_known(now, report, out) else { return };
         let unmatched = UnmatchedLine::new(report, self.now);
         let state = self.unmatched.add_logged(&unmatched);
-        debug_assert!(
+        assert!(
             self.unmatched.has(&unmatched.report.external_order_id),
             "an unmatched report is kept"
         );
@@ -366,6 +366,7 @@ impl Engines {
     /// Queries the orders that are due, at most `limit` of each partition. Returns true if more are due.
     pub fn query_due(&mut self, now: TimestampMicros, limit: usize, out: &mut Outbox) -> bool {
         self.advance(now);
+        let effects_before = out.effects.len();
         let (partitions, mut turn) = self.parts(out);
         let mut more = false;
         let mut absent = Vec::new();
@@ -377,6 +378,9 @@ impl Engines {
         for order_id in absent {
             self.look_up_order(order_id, false, out);
         }
+        let asked = out.effects.len() - effects_before;
+        // Those that have waited too long, and those whose time has come.
+        assert!(asked <= 2 * limit * USER_PARTITIONS, "each look of a partition has a limit");
         more
     }
 

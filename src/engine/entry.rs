@@ -315,6 +315,7 @@ impl Entry {
     /// Answers the clients whose outcome is known.
     pub(super) fn answer_waiting(&mut self, out: &mut Outbox) {
         let order = self.tracked.order();
+        let (waited, effects_before) = (self.waiting.len(), out.effects.len());
         self.waiting.retain(|waiting| {
             let effect = match *waiting {
                 Waiting::ForCreate(to) => {
@@ -332,6 +333,8 @@ impl Entry {
                 None => true,
             }
         });
+        let answered = out.effects.len() - effects_before;
+        assert_eq!(self.waiting.len() + answered, waited, "a client waits, or is answered once");
     }
 
     /// Whether it ended, or may have ended, before this feed session began.
@@ -374,6 +377,21 @@ impl Entry {
         assert!(
             !underway.query_again || underway.query.is_some(),
             "a stale answer is one to a query in flight"
+        );
+        assert!(
+            !underway.cancel_unanswered || order.external_order_id.is_some(),
+            "an order is cancelled under the exchange's id"
+        );
+        assert!(
+            underway.reconciling.is_none() || underway.unreconciled,
+            "an order is unreconciled until a record has covered the gap"
+        );
+        assert!(
+            underway.record_id.as_ref().is_none_or(|named| {
+                !named.is_other
+                    || order.external_order_id.as_ref().is_some_and(|id| *id != named.id)
+            }),
+            "another id is one beside that which the order was accepted under"
         );
         assert_eq!(underway.listed_open, order.is_open(), "the set of open orders is complete");
         assert_eq!(
@@ -421,6 +439,11 @@ fn create_answer(order: &Arc<Order>) -> Option<CreateReply> {
 
 /// The answer to a cancel of an order in its current version, once known.
 pub fn cancel_answer(order: &Arc<Order>) -> Option<CancelReply> {
+    assert!(
+        !order.awaits_cancel() || matches!(order.status, Status::Pending | Status::PendingCancel),
+        "a cancel that is awaited has no outcome yet: {:?}",
+        order.status
+    );
     match order.status {
         Status::Pending | Status::PendingCancel => None,
         Status::Cancelled if order.ending() == Some(Ending::CancelledByUser) => {

@@ -50,11 +50,15 @@ impl Listed {
         let (newer, mut missing): (Vec<_>, Vec<_>) = lacking.partition(is_newer);
         // Decisions must not depend on the order of a hash map.
         missing.sort_unstable();
-        debug_assert!(
+        assert!(
             missing.is_sorted_by(|one, next| one < next),
             "an execution is missing from a record once"
         );
         let lacks_newer = !newer.is_empty();
+        assert!(
+            covers.is_none() || !lacks_newer,
+            "a record that says how old it is needs no allowance for what may be newer"
+        );
         Self { shares, filled: record.filled_shares, covers, missing, lacks_newer }
     }
 
@@ -126,8 +130,7 @@ pub(super) fn count_listed(work: &mut Work<'_, '_>, executions: Vec<Fill>) {
                 (CaseOutcome::Superseded, "the exchange's record shows it with other numbers")
             };
             let number = open.number;
-            let decision = CaseDecision { number, outcome, by: None, reason: reason.into() };
-            work.record(Change::CaseClosed(Box::new(decision)));
+            work.close_case(CaseDecision { number, outcome, by: None, reason: reason.into() });
             if is_misfit && is_confirmed {
                 work.alert(Anomaly::MisfitConfirmed);
             }
@@ -185,6 +188,10 @@ pub(super) fn judge_missing(work: &mut Work<'_, '_>, mut listed: Listed) {
         work.entry.underway.doubt = None;
         return;
     }
+    assert!(
+        is_short || (contradicts && !doubtful.is_empty()),
+        "an order is in doubt about executions that the record lacks, or that it does not list"
+    );
     let covers = listed.covers.is_some() && listed.is_whole();
     let is_old = keep_in_doubt(work, covers);
     if is_old && contradicts {
@@ -256,7 +263,7 @@ fn take_back(work: &mut Work<'_, '_>, executions: Vec<ExecutionId>) {
     for execution_id in executions {
         let open = work.entry.tracked.case_of(&execution_id).map(|open| open.number);
         let filled_before = work.order().filled_shares;
-        debug_assert!(
+        assert!(
             matches!(
                 work.entry.tracked.executions().get(&execution_id),
                 Some(Execution::Counted { .. })

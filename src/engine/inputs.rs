@@ -33,6 +33,7 @@ impl CreateOrder {
     /// The answer if the client's key already names an order: a duplicate if that order has the terms
     /// of this request, else a conflict. Nothing is recorded.
     pub fn repeat_of(&self, first: Arc<Order>) -> CreateReply {
+        assert_eq!(first.user, self.user, "a client's key names an order of that client");
         let is_same = first.symbol == self.symbol
             && first.side == self.side
             && first.limit_price == self.limit_price

@@ -161,7 +161,7 @@ impl Outbox {
 
     /// Adds an event, and publishes the version of the order that it made.
     pub(super) fn record(&mut self, event: Event, order: &Arc<Order>) {
-        debug_assert_eq!(
+        assert_eq!(
             event.order_id(),
             Some(order.order_id),
             "an event is published with a version of its own order"

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use super::entry::{Entry, QueryReason, Reconciling};
+use super::entry::{Entry, QueryReason, Reconciling, Underway};
 use super::feed_progress::FeedProgress;
 use super::inputs::EngineOptions;
 use super::order_map::OrderMap;
@@ -104,7 +104,7 @@ impl Engine {
     /// The current version of an order, durable or not.
     pub fn order(&self, order_id: OrderId) -> Option<&Arc<Order>> {
         let order = self.orders.get(&order_id).map(Entry::order);
-        debug_assert!(
+        assert!(
             order.is_none_or(|order| order.order_id == order_id),
             "an order is kept under its own id"
         );
@@ -135,8 +135,8 @@ impl Engine {
     pub(super) fn by_key(&self, user: &UserId, key: &ClientOrderId) -> Option<&Arc<Order>> {
         let order_id = self.keys.get(user)?.get(key)?;
         let order = self.order(*order_id)?;
-        debug_assert_eq!(order.user, *user, "a key names an order of its user");
-        debug_assert_eq!(order.client_order_id.as_ref(), Some(key), "an order has its key");
+        assert_eq!(order.user, *user, "a key names an order of its user");
+        assert_eq!(order.client_order_id.as_ref(), Some(key), "an order has its key");
         Some(order)
     }
 
@@ -158,6 +158,11 @@ impl Engine {
             unreachable!("order {order_id} is in memory: it was looked at just now");
         };
         assert!(!entry.order().is_open(), "only an order that has ended leaves memory");
+        let Underway { listed_open, listed_unreconciled, listed_case, .. } = entry.underway;
+        assert!(
+            !(listed_open || listed_unreconciled || listed_case),
+            "an order leaves the lists before it leaves memory"
+        );
         let lists = &self.lists;
         debug_assert!(!lists.open.contains(&order_id), "an idle order is not open");
         debug_assert!(!lists.unreconciled.contains(&order_id), "an idle order is reconciled");

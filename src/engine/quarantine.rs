@@ -181,8 +181,17 @@ impl Work<'_, '_> {
         let is_open = |open: &OpenCase| open.number == number;
         assert!(self.entry.tracked.cases().iter().any(is_open), "an open case is superseded");
         let outcome = CaseOutcome::Superseded;
-        let decision = CaseDecision { number, outcome, by: None, reason: reason.into() };
+        self.close_case(CaseDecision { number, outcome, by: None, reason: reason.into() });
+    }
+
+    /// Records the decision of an open case.
+    pub(super) fn close_case(&mut self, decision: CaseDecision) {
+        let number = decision.number;
+        let open_before = self.entry.tracked.cases().len();
         self.record(Change::CaseClosed(Box::new(decision)));
+        let open = self.entry.tracked.cases();
+        assert_eq!(open.len() + 1, open_before, "a decision closes one case");
+        assert!(open.iter().all(|open| open.number != number), "a decided case is closed");
     }
 
     /// Schedules the next query while anything about the order is unsure, however the last query
@@ -280,7 +289,7 @@ impl Engine {
         }
         let decided = self.with_order(order_id, turn, |work| {
             let events_before = work.turn.out.events.len();
-            work.record(Change::CaseClosed(Box::new(decision)));
+            work.close_case(decision);
             assert!(
                 work.turn.out.events.len() > events_before,
                 "a decision of an open case is recorded"

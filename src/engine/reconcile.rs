@@ -46,6 +46,10 @@ impl Engine {
                 absent.push(order_id);
                 continue;
             };
+            assert!(
+                entry.underway.listed_query_at.is_none_or(|at| due <= at),
+                "the earliest of an order's queries comes first"
+            );
             entry.underway.next_query_at = None;
             entry.underway.listed_query_at = None;
             entry.underway.owes_query = true;
@@ -84,9 +88,12 @@ impl Engine {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let next: Vec<OrderId> =
             self.lists.open.range((from, Bound::Unbounded)).take(limit).copied().collect();
+        let effects_before = turn.out.effects.len();
         for order_id in &next {
             self.reconcile_once(*order_id, reconciliation, turn);
         }
+        let asked = turn.out.effects.len() - effects_before;
+        assert!(asked <= next.len(), "an order is asked about once");
         let last = next.last().copied();
         assert!(last.is_none() || last > after, "a round goes from older to newer orders");
         last

@@ -30,6 +30,7 @@ impl Before {
         let order = work.order();
         let is_periodic = reason == Some(QueryReason::Periodic);
         let is_decided = order.external_order_id.is_some() || order.status == Status::Failed;
+        assert!(self.is_undecided || is_decided, "what has become of a submit stays known");
         let was_learned = self.is_undecided && is_decided;
         let accepted_before = !self.is_undecided;
         let fills_came = order.filled_shares > self.filled_shares;

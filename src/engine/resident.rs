@@ -32,6 +32,11 @@ impl Engines {
         let orders: Vec<Arc<Order>> = engine.orders().cloned().collect();
         *self.engine_mut(partition) = engine;
         for order in orders {
+            assert_eq!(
+                order.order_id.partition(),
+                partition,
+                "an engine has the orders of its own partition"
+            );
             if let Some(external_order_id) = &order.external_order_id {
                 self.index(external_order_id, order.order_id, order.created_at);
             }
@@ -78,7 +83,7 @@ impl Engines {
             entry.and_then(|entry| entry.underway.record_id.as_ref()).map(|named| named.id.clone());
         let order = self.engine_mut(order_id.partition()).forget(order_id, version)?;
         assert_eq!(order.version, version, "the store has the version that is forgotten");
-        debug_assert!(!self.has(order_id), "a forgotten order has left memory");
+        assert!(!self.has(order_id), "a forgotten order has left memory");
         for id in external_order_id.iter().chain(&other_id) {
             if self.by_external_id.get(id) == Some(&order_id) {
                 self.by_external_id.remove(id);
@@ -116,6 +121,7 @@ impl Engines {
         let order = Arc::clone(tracked.order());
         out.effects.push(Effect::Publish { order, event: None });
         self.load(tracked);
+        assert!(self.has(order_id), "an order that was brought back is in memory");
     }
 
     /// Takes the store's answer to a lookup by exchange id: the order, or `None`.

@@ -29,6 +29,10 @@ impl Engines {
 
     /// Starts at the first open order; queries those that were not queried since the last gap.
     fn begin_round(&mut self) {
+        assert!(
+            self.rounds.reconciling.is_none_or(|cursor| cursor == ReconcileCursor::default()),
+            "a round begins when the one before it has ended, or has asked about nothing"
+        );
         self.rounds.reconciles_up_to = (self.feed.place(), self.now);
         self.rounds.reconciling = Some(ReconcileCursor::default());
         self.rounds.ended_reconciled = 0;
@@ -204,6 +208,10 @@ impl Engines {
         if self.rounds.reconciling.is_none() && std::mem::take(&mut self.rounds.reconciles_again) {
             self.begin_round();
         }
+        assert!(
+            !self.rounds.reconciles_again || self.rounds.reconciling.is_some(),
+            "another round waits only for one that goes on"
+        );
     }
 
     /// After another gap, orders wait for the answers to the round before it only for so long: lines

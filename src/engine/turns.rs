@@ -40,7 +40,7 @@ impl Engines {
         let (first_new, first_effect) = (out.events.len(), out.effects.len());
         let (partitions, mut turn) = self.parts(out);
         let result = work(&mut partitions[partition.index()], &mut turn);
-        debug_assert!(
+        assert!(
             out.events.iter().skip(first_new).all(|event| {
                 event.order_id().is_some_and(|order_id| order_id.partition() == partition)
             }),

@@ -123,6 +123,7 @@ impl IndexWriter {
         if lsn != expected {
             return Err(IndexError::OutOfOrder { lsn, expected });
         }
+        assert!(lsn > self.index.position(), "the records taken follow the index");
         self.last_at = self.last_at.max(event.at());
         self.changes.advance(lsn, event.at());
         match event {
@@ -178,7 +179,8 @@ impl IndexWriter {
         }
         let working = Working { tracked: TrackedOrder::new(created), stored_in: None };
         self.changes.note(lsn, working.tracked.order(), &mut self.encoder)?;
-        self.changed.insert(created.order_id, working);
+        let before = self.changed.insert(created.order_id, working);
+        assert!(before.is_none(), "an order is created once: {}", created.order_id);
         Ok(())
     }
 

@@ -183,6 +183,7 @@ impl ChangeWriter {
         if !std::mem::replace(&mut self.is_first, false) {
             return;
         }
+        assert!(self.periods.is_sorted(), "periods follow each other in the log");
         let index = self.periods.partition_point(|period| period.first <= lsn.0);
         let current = index.checked_sub(1).and_then(|index| self.periods.get(index));
         let length = (self.keep_micros / PERIODS_KEPT).max(1);
@@ -222,6 +223,11 @@ impl ChangeWriter {
         let Some(chunk) = self.chunks.last_mut() else {
             unreachable!("the last chunk has room, or a new one was just added")
         };
+        assert!(chunk.first <= lsn.0, "a chunk begins with its oldest change");
+        assert!(
+            self.batch.last().is_none_or(|(_, last, ..)| *last < lsn.0),
+            "changes are noted in log order, one for each record"
+        );
         let version = encoder.encode_version(order)?;
         let too_large = |_| IndexError::Unreadable { what: "the size of an order" };
         let offset = u32::try_from(chunk.bytes.len()).map_err(too_large)?;

@@ -215,6 +215,10 @@ impl<S: Storage> IndexFollower<S> {
             bytes += record.payload.len();
             self.writer.take(lsn, event)?;
         }
+        assert!(
+            records == 0 || self.writer.taken() <= last,
+            "the index does not pass what it may follow"
+        );
         if records > 0 {
             let began = Instant::now();
             self.writer.commit()?;

@@ -29,8 +29,8 @@ impl RecentOrders {
         if self.young.len() >= GENERATION_ORDERS {
             self.old = mem::take(&mut self.young);
         }
-        debug_assert!(!self.old.contains_key(&order_id), "an order is taken before it changes");
+        assert!(!self.old.contains_key(&order_id), "an order is taken before it changes");
         let before = self.young.insert(order_id, tracked);
-        debug_assert!(before.is_none(), "an order is taken before it changes");
+        assert!(before.is_none(), "an order is taken before it changes");
     }
 }

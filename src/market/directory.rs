@@ -100,7 +100,17 @@ impl Directory {
         for listing in added {
             outcome = outcome.and(next.add(listing));
         }
+        next.assert_invariants();
         (next, outcome)
+    }
+
+    fn assert_invariants(&self) {
+        assert!(self.listings.len() <= MAX_SYMBOLS, "every symbol has an index");
+        assert_eq!(
+            self.by_name.len() + self.delisted.len(),
+            self.listings.len(),
+            "a symbol that was ever listed is listed, or delisted"
+        );
     }
 
     fn add(&mut self, listing: &Listing) -> Result<(), DirectoryFull> {
@@ -112,6 +122,7 @@ impl Directory {
             let Some(known) = self.listings.get_mut(index.get()) else {
                 unreachable!("an index is given to a symbol with its listing")
             };
+            assert_eq!(known.symbol, symbol, "an index stands for the same symbol for good");
             known.clone_from(listing);
             return Ok(());
         }
@@ -125,6 +136,7 @@ impl Directory {
     fn delist(&mut self, stays: impl Fn(&Symbol) -> bool) {
         let gone = self.by_name.extract_if(.., |symbol, _| !stays(symbol));
         self.delisted.extend(gone);
+        self.assert_invariants();
     }
 }
 

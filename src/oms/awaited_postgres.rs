@@ -98,6 +98,10 @@ impl AwaitedPostgres {
             self.mark = last.filter(|last| committed < *last).map(|last| (last, now.monotonic));
         }
         assert!(self.mark.is_none_or(|(_, since)| since <= now.monotonic), "lag began before now");
+        assert!(
+            self.mark.is_none_or(|(mark, _)| committed < mark),
+            "Postgres lags what it has not reached"
+        );
     }
 
     /// Whether a new order would wait too long, while so many effects wait already.
@@ -153,6 +157,7 @@ impl AwaitedPostgres {
                 return false;
             };
             if let Some((kind, user)) = replies.kind_and_user(to) {
+                assert!(user.is_some(), "who asks is remembered where answers wait for Postgres");
                 if let Some(order) = shown_undecided(views, order_id, kind, user) {
                     self.metrics.postgres_pending.inc();
                     match kind {
@@ -193,6 +198,7 @@ fn shown_undecided(
     let view = views.user(user?)?;
     let order = view.orders.get(&order_id)?;
     assert_eq!(order.order_id, order_id, "an order is shown under its own id");
+    assert_eq!(Some(&order.user), user, "an order is shown to its user");
     let is_undecided = match kind {
         RequestKind::Create => matches!(order.status, Status::Pending | Status::PendingCancel),
         RequestKind::Cancel => order.awaits_cancel(),

@@ -46,6 +46,10 @@ impl SubmitBatch {
         if batch.is_empty() {
             return None;
         }
+        assert!(
+            batch.iter().all(|order| order.submit_before >= now.wall),
+            "no order is sent after its deadline"
+        );
         batch.iter().for_each(|order| queues.clock.end(order.order_id, Stage::Gather));
         let told = |order: &Order| queues.exchange_clock.deadline(order.submit_before, now);
         let orders: Vec<SubmitOrder> =

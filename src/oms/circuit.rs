@@ -130,7 +130,7 @@ impl Circuit {
     /// A submit request was not sent, or has no readable answer. Returns `true` if this opened the
     /// circuit.
     pub(super) fn failed(&mut self) -> bool {
-        match self.state {
+        let opens = match self.state {
             State::Closed { failures } if failures + 1 < FAILURES_TO_OPEN => {
                 self.enter(State::Closed { failures: failures + 1 });
                 false
@@ -144,7 +144,13 @@ impl Circuit {
                 true
             }
             State::Open => false,
-        }
+        };
+        assert_ne!(
+            self.state(),
+            ExchangeReachability::Probing,
+            "a single order that has failed has found out that the exchange is away"
+        );
+        opens
     }
 
     /// The exchange answered a query. If it was away, single orders find out whether it takes

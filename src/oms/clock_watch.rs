@@ -30,6 +30,10 @@ impl DriftAlarm {
     fn update(&mut self, micros: i64, limit_micros: u64) -> Option<DriftChange> {
         let (distance, was_raised) = (micros.unsigned_abs(), self.is_raised);
         self.is_raised = distance > if was_raised { limit_micros / 2 } else { limit_micros };
+        assert!(
+            !self.is_raised || distance > limit_micros / 2,
+            "what is within half of the limit is no longer large"
+        );
         match (was_raised, self.is_raised) {
             (false, true) => Some(DriftChange::Large),
             (true, false) => Some(DriftChange::SmallAgain),

@@ -95,7 +95,7 @@ impl CommitGate {
                 _ => {}
             }
             let gate = self.last_event;
-            debug_assert!(
+            assert!(
                 self.awaiting_log.back().is_none_or(|last| last.gate <= gate),
                 "gates only rise"
             );

@@ -102,6 +102,10 @@ impl Driver {
         let awaited = awaited.map(|side| {
             AwaitedPostgres::new(side.progress.clone(), recovered, &options, metrics.clone())
         });
+        assert!(
+            !options.is_member || awaited.is_some(),
+            "what a member does waits for Postgres, from which others take over its users"
+        );
         if awaited.as_ref().is_some_and(AwaitedPostgres::lacks_recovered) {
             readers.views.hide();
         } else {

@@ -40,6 +40,10 @@ impl EndedOrders {
     /// Notes an order that was just published to readers.
     pub(super) fn note(&mut self, order: &Order, event: Lsn, since: MonotonicMicros) {
         if !order.is_open() {
+            assert!(
+                self.queue.back().is_none_or(|last| last.since <= since),
+                "orders wait in the order in which they ended"
+            );
             let (order_id, version) = (order.order_id, order.version);
             self.queue.push_back(Ended { order_id, version, event, since });
         }

@@ -60,6 +60,7 @@ impl OrderSource for OrderEventFeed {
             if to.out.len() - begin >= to.most_bytes {
                 return OpenOrders { next: last, cursor };
             }
+            assert_eq!(order.user, *user, "a stream has the orders of its user");
             write_without_id(to.out, order);
             last = Some(order.order_id);
         }
@@ -79,6 +80,7 @@ impl OrderSource for OrderEventFeed {
             None => WrittenChanges::Stored,
             Some(ChangesSince::Lost) => WrittenChanges::Lost,
             Some(ChangesSince::Known(known)) => {
+                assert_orders_of(user, known.changes.iter().map(|(_, order)| &**order));
                 let (mark, has_more) = self.changes.write(&known, (after, at), to);
                 WrittenChanges::UpTo { cursor: OrderCursor::Position(mark), has_more }
             }
@@ -125,6 +127,7 @@ impl OrderChanges {
             ChangesSince::Lost => return Ok(StoreReply::Lost),
             ChangesSince::Known(known) => known,
         };
+        assert_orders_of(&query.user, known.changes.iter().map(|(_, order)| &**order));
         let mut bytes = Vec::new();
         let to = stored_sink(&mut bytes, query);
         let (mark, has_more) = self.write(&known, (after, None), to);
@@ -145,8 +148,13 @@ impl OrderChanges {
         listing: &OrderListing,
     ) -> Result<StoreReply, StoreUnavailable> {
         let listed = self.list(store, (&query.user, listing), CHANGES_AT_ONCE).await?;
+        assert_orders_of(&query.user, listed.orders.iter().map(|order| &**order));
         let began_at = listing.began_at.or(listed.mark.at);
         let Some(began_at) = began_at else { return Ok(StoreReply::Lost) };
+        assert!(
+            listed.mark.at.is_none_or(|at| began_at <= at),
+            "the parts of a listing are later than its beginning"
+        );
         let mut bytes = Vec::new();
         let to = stored_sink(&mut bytes, query);
         let (mut next, mut orders) = (listed.next, listed.orders.iter().peekable());
@@ -189,11 +197,11 @@ impl OrderChanges {
             if to.out.len() - begin >= to.most_bytes {
                 return (written, true);
             }
-            debug_assert!(*lsn > written.lsn, "changes are written in log order");
+            assert!(*lsn > written.lsn, "changes are written in log order");
             written = LogMark { lsn: *lsn, at: at.map(|_| order.updated_at) };
             self.write_with_id(order, written, to.id_prefix, to.out);
         }
-        debug_assert!(written.lsn <= known.complete_to, "a cursor passes what was written");
+        assert!(written.lsn <= known.complete_to, "a cursor passes what was written");
         let at = if known.has_more { written.at } else { at };
         (LogMark { lsn: known.complete_to, at }, known.has_more)
     }
@@ -215,6 +223,10 @@ impl OrderChanges {
         // Streams begin only after there is a log.
         self.log_id().unwrap_or(LogId(0))
     }
+}
+
+fn assert_orders_of<'a>(user: &UserId, mut orders: impl Iterator<Item = &'a Order>) {
+    assert!(orders.all(|order| order.user == *user), "a stream has the orders of its user");
 }
 
 /// Room for events that then wait for the client.

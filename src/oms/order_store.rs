@@ -289,7 +289,7 @@ impl PastPositions {
         if self.notes.back().is_none_or(is_due) {
             self.notes.push_back((now, position));
         }
-        debug_assert!(
+        assert!(
             self.notes.iter().is_sorted_by_key(|(at, _)| at),
             "positions are noted in order of time"
         );

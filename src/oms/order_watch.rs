@@ -124,13 +124,16 @@ impl OrderWatch {
         assert!(usize::from(self.number) < self.watched.shards.len(), "a shard has its number");
         match self.watched.users.entry(user.clone()) {
             Entry::Occupied(mut entry) => {
+                let counted = self.watched.count.load(Ordering::Relaxed);
+                assert!(counted > 0, "every watched user is counted");
                 if !entry.get().contains(&self.number) {
                     entry.get_mut().push(self.number);
                 }
             }
             Entry::Vacant(entry) => {
-                drop(entry.insert(SmallVec::from_slice(&[self.number])));
+                // Counted first: another shard that finds the user here relies on it.
                 self.watched.count.fetch_add(1, Ordering::Release);
+                drop(entry.insert(SmallVec::from_slice(&[self.number])));
             }
         }
         // The shard marks a user and then reads their view; the orders thread publishes the view
@@ -244,6 +247,25 @@ mod tests {
         };
         assert!(parked(&watchers, "alice"));
         assert!(!parked(&watchers, "bob"));
+    }
+
+    #[test]
+    fn a_user_whom_two_shards_begin_to_watch_at_once_is_counted_for_both() {
+        let alice = user("alice");
+        for _ in 0..1_000 {
+            let (watchers, ends, _) = two_shards();
+            let begin = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                for end in ends {
+                    let (watchers, begin, alice) = (&watchers, &begin, &alice);
+                    scope.spawn(move || {
+                        begin.wait();
+                        end.watch(alice);
+                        assert!(watchers.0.count.load(Ordering::Relaxed) > 0);
+                    });
+                }
+            });
+        }
     }
 
     #[test]

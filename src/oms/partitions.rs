@@ -89,6 +89,7 @@ impl Partitions {
         last: Lsn,
         reply: oneshot::Sender<()>,
     ) {
+        assert!(!self.has(partition), "a partition comes to a node that does not have it");
         assert!(
             self.coming.back().is_none_or(|(before, ..)| *before <= last),
             "partitions come in the order of the log"
@@ -103,6 +104,10 @@ impl Partitions {
         give_up: MonotonicMicros,
         reply: oneshot::Sender<()>,
     ) {
+        assert!(
+            self.stopping.iter().all(|stopping| stopping.partition != partition),
+            "a partition stops once"
+        );
         self.served &= !bit(partition);
         // It may go before readers saw it come.
         self.coming.retain(|(_, coming, _)| *coming != partition);
@@ -135,6 +140,7 @@ impl Partitions {
         while let Some((_, partition, reply)) =
             self.coming.pop_front_if(|(last, ..)| *last <= shown)
         {
+            assert!(!self.serves(partition), "a partition is served once readers see its orders");
             self.served |= bit(partition);
             // A node that is being stopped no longer waits.
             let _gone = reply.send(());

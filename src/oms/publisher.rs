@@ -51,9 +51,11 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Shows everything that was recovered.
     pub(super) fn new(readers: ReaderSide, recovered: Lsn, options: &OmsOptions) -> Self {
+        let stored = (readers.stored)();
+        assert!(stored <= recovered, "the store has nothing that the log lacks");
         readers.views.show(recovered);
         (readers.shown)(recovered);
-        let ended = EndedOrders::new(options.keep_ended, (readers.stored)());
+        let ended = EndedOrders::new(options.keep_ended, stored);
         let max_recent_changes = options.limits.max_recent_changes;
         let recent = VecDeque::new();
         Self { readers, ended, recent, max_recent_changes, shown_to: recovered }
@@ -94,6 +96,10 @@ impl Publisher {
                         assert!(
                             self.recent.back().is_none_or(|(last, _)| last < lsn),
                             "changes are published in log order"
+                        );
+                        assert!(
+                            *lsn > self.shown_to,
+                            "a change is published before readers are told of its position"
                         );
                         assert!(lsn <= gate, "a change is published once its decision is durable");
                         self.recent.push_back((*lsn, order.user.clone()));

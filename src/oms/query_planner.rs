@@ -143,6 +143,7 @@ impl QueryPlanner {
 
     /// Puts back orders that were not sent, or that the exchange throttled.
     pub(crate) fn put_back(&mut self, part: Vec<OrderId>) {
+        assert!(part.len() <= MAX_BATCH, "what is put back was one request");
         if !part.is_empty() {
             self.in_parts += part.len();
             self.parts.push_front(part);

@@ -104,6 +104,7 @@ impl OrderReads {
             let shown = timeout(SHOWN_DEADLINE, self.views.shows(as_of)).await;
             shown.and_then(Result::ok).ok_or(StoreUnavailable)?;
         }
+        assert!(self.views.shown() >= as_of, "memory shows as much as the answer says");
         Ok(found)
     }
 
@@ -117,7 +118,9 @@ impl OrderReads {
     }
 
     fn in_memory(&self, user: &UserId, order_id: OrderId) -> Option<Arc<Order>> {
-        self.views.user(user)?.orders.get(&order_id).cloned()
+        let order = self.views.user(user)?.orders.get(&order_id).cloned()?;
+        assert_eq!(order.user, *user, "a view has the orders of its user");
+        Some(order)
     }
 
     pub(super) async fn order(
@@ -129,7 +132,12 @@ impl OrderReads {
         if let Some(order) = self.in_memory(user, order_id) {
             return Ok(Some(order));
         }
-        self.once_shown(self.store.order(user, order_id).await?).await
+        let stored = self.once_shown(self.store.order(user, order_id).await?).await?;
+        assert!(
+            stored.as_ref().is_none_or(|order| order.user == *user),
+            "the store is asked about a user's own order"
+        );
+        Ok(stored)
     }
 
     /// The order that a user's idempotency key names.
@@ -165,6 +173,10 @@ impl OrderReads {
             } else {
                 self.once_shown(self.store.ended(user, before, chunk).await?).await?
             };
+            assert!(
+                floor.is_none_or(|floor| before.is_none_or(|before| floor < before)),
+                "a page goes from newer to older orders"
+            );
             // A late fill or a bust may have reopened an order meanwhile, which removes it from the
             // ended orders of the store. It was back in memory before the store followed.
             let later_view = self.views.user(user).unwrap_or_default();
@@ -178,6 +190,7 @@ impl OrderReads {
                 scanned += 1;
                 before = Some(order.order_id);
                 if request.wants(order) {
+                    assert_eq!(order.user, *user, "a page has the orders of its user");
                     page.orders.push(Arc::clone(order));
                 }
             }
@@ -220,7 +233,7 @@ fn newest<'a>(
             std::cmp::Ordering::Less => right.next(),
             std::cmp::Ordering::Equal => {
                 let (in_left, in_right) = (left.next()?, right.next()?);
-                debug_assert_eq!(in_left.user, in_right.user, "an order has one owner");
+                assert_eq!(in_left.user, in_right.user, "an order has one owner");
                 Some(if in_left.version >= in_right.version { in_left } else { in_right })
             }
         }

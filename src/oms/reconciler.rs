@@ -75,6 +75,7 @@ impl Reconciler {
             self.next_look = now.monotonic.saturating_add(interval);
             self.is_looking = true;
         }
+        assert!(self.next_look >= now.monotonic, "the next look is to come");
         if self.is_sweeping {
             self.is_sweeping = engines.tick(now.wall, LOOKS_PER_SLICE, out);
             self.is_looking = false;

@@ -111,7 +111,8 @@ pub(crate) fn replay<L>(
     let mut last = store.position();
     let mut last_time = store.last_recorded_at()?.max(last_time_of(&engines));
     let wal = read(&mut |record| {
-        last = last.max(record.lsn);
+        assert!(record.lsn > last, "records are replayed in the order of the log, each once");
+        last = record.lsn;
         let event = decode(record.kind, record.format_version, record.payload)?;
         last_time = last_time.max(event.at());
         replay_event(&mut engines, store, &event)

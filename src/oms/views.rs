@@ -216,7 +216,7 @@ impl CommittedViews {
         note(view, Arc::clone(&order));
         let version = order.version;
         let before = view.orders.insert(order.order_id, order);
-        debug_assert!(
+        assert!(
             before.is_none_or(|before| before.version <= version),
             "a version never goes back for any reader"
         );
@@ -238,7 +238,7 @@ impl CommittedViews {
             None => false,
             Some(mut view) => {
                 let shown = view.orders.get(&order.order_id).map(|shown| shown.version);
-                debug_assert!(
+                assert!(
                     shown.is_none_or(|shown| shown >= order.version),
                     "readers see what memory forgets, or later"
                 );

@@ -88,7 +88,9 @@ impl Connections {
 
     /// Takes a stream out. Its socket closes when it is dropped.
     pub(super) fn remove(&mut self, key: u32) -> Option<Connection> {
-        self.slab.try_remove(key as usize)
+        let connection = self.slab.try_remove(key as usize)?;
+        assert!(connection.id.key == key, "a stream has the key in its id");
+        Some(connection)
     }
 
     /// All streams.

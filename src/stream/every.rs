@@ -64,6 +64,7 @@ impl EveryPrint {
         if from <= to {
             self.gap = Some(Gap { from, to });
         }
+        assert!(self.gap.is_none_or(|gap| gap.from <= gap.to), "a gap ends after it begins");
     }
 
     /// Whether the newest prices that are owed stand for prints that the stream must be told as lost.

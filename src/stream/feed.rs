@@ -155,6 +155,7 @@ impl Feed {
             return None;
         }
         let ordinal = self.market.status.covers(&point.session, point.sequence)?;
+        assert!(ordinal > 0, "a session that has a name is numbered");
         Some(FeedPosition { ordinal, sequence: point.sequence })
     }
 }

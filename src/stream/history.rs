@@ -89,7 +89,9 @@ impl History {
     /// No stream wants every print of the symbol any longer.
     pub(super) fn forget(&mut self, symbol: SymbolIndex) {
         let prints = &mut self.by_symbol[symbol];
-        *prints = SymbolPrints { first: prints.next(), ..SymbolPrints::default() };
+        let next = prints.next();
+        *prints = SymbolPrints { first: next, ..SymbolPrints::default() };
+        assert!(prints.next() == next, "the number of a print never stands for another one");
     }
 
     /// The number of the symbol's next print. A stream that has been sent everything stands there.

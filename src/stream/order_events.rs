@@ -230,6 +230,10 @@ impl OrderEvents {
             written.query.is_none() || (self.is_querying && self.stored.is_none()),
             "a stream waits for the answer to what it asks"
         );
+        assert!(
+            out.len() >= MAX_SEND_BYTES || !self.has_news(),
+            "what is not written waits for room in a send"
+        );
         written
     }
 
@@ -262,6 +266,8 @@ impl OrderEvents {
         source: &dyn OrderSource,
         out: &mut Vec<u8>,
     ) -> Option<StoreQuery> {
+        assert!(self.progress.opening.is_none(), "changes follow the open orders");
+        assert!(!self.is_querying, "the store is asked one thing at a time");
         let after = &self.progress.cursor;
         match source.write_changes(&self.user, after, sink(out, &self.id_prefix)) {
             WrittenChanges::UpTo { cursor, has_more } => {

@@ -35,6 +35,7 @@ impl SlotSet {
         if words > self.0.len() {
             self.0.resize(words, 0);
         }
+        assert!(self.0.len() * BITS >= slots, "the set has a bit for each slot");
     }
 
     #[inline]

@@ -24,22 +24,24 @@ impl StreamId {
         if !is_hex {
             return None;
         }
-        let (node, text) = match text.len() {
+        let (node, local) = match text.len() {
             DIGITS => (None, text),
             length if length == NODE_DIGITS + DIGITS => {
-                let (node, text) = text.split_at_checked(NODE_DIGITS)?;
-                (Some(u16::from_str_radix(node, 16).ok()?), text)
+                let (node, local) = text.split_at_checked(NODE_DIGITS)?;
+                (Some(u16::from_str_radix(node, 16).ok()?), local)
             }
             _ => return None,
         };
-        Some(Self {
+        let id = Self {
             node,
-            shard: u16::from_str_radix(text.get(..4)?, 16).ok()?,
+            shard: u16::from_str_radix(local.get(..4)?, 16).ok()?,
             connection: ConnectionId {
-                key: u32::from_str_radix(text.get(4..12)?, 16).ok()?,
-                generation: u32::from_str_radix(text.get(12..)?, 16).ok()?,
+                key: u32::from_str_radix(local.get(4..12)?, 16).ok()?,
+                generation: u32::from_str_radix(local.get(12..)?, 16).ok()?,
             },
-        })
+        };
+        assert!(id.to_string() == text, "a stream has one name");
+        Some(id)
     }
 }
 

@@ -66,8 +66,8 @@ impl Subscriptions {
         let place =
             self.side_mut(watchlist.wants_every()).add(symbol, Subscriber { key: id.key, slot });
         watchlist.push(Subscription { symbol, place }, prices.history());
-        debug_assert!(watchlist.symbol(slot) == symbol, "a symbol knows its slots");
-        debug_assert!(self.watch.is_watched(symbol), "the feed thread knows what is watched");
+        assert!(watchlist.symbol(slot) == symbol, "a symbol knows its slots");
+        assert!(self.watch.is_watched(symbol), "the feed thread knows what is watched");
         slot
     }
 
@@ -113,7 +113,7 @@ impl Subscriptions {
             self.watch.set_watched(symbol, false);
             prices.forget(symbol);
         }
-        debug_assert!(
+        assert!(
             self.watch.is_watched(symbol) == (has_latest || has_every),
             "the feed thread knows what is watched"
         );

@@ -28,6 +28,10 @@ impl Wheel {
         let count = self.slots.len() as u64;
         // Rounded up: no deadline within the horizon fires early.
         let slot = due_ms.div_ceil(self.slot_ms).clamp(self.next_slot, self.next_slot + count - 1);
+        debug_assert!(
+            slot * self.slot_ms >= due_ms || slot == self.next_slot + count - 1,
+            "a deadline within the horizon does not fire early"
+        );
         self.slot_mut(slot).push(id);
     }
 

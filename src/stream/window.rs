@@ -49,6 +49,7 @@ impl Window {
     pub(super) fn end_pass(&mut self, now: Instant) {
         if let Some(began) = self.pass_began.take() {
             assert!(now >= began, "a pass ends after it begins");
+            assert!(self.rest_until.is_none(), "a shard rests after a pass, not during one");
             let took = now.duration_since(began);
             self.rest_until = Some(now + (took * REST_PER_PASS).min(self.longest_rest));
         }
@@ -58,6 +59,7 @@ impl Window {
     pub(super) fn rest(&self, now: Instant) -> Option<Duration> {
         // Zero where the rest is over.
         let left = self.rest_until?.saturating_duration_since(now);
+        assert!(left <= self.longest_rest, "a rest is never longer than the window");
         (!left.is_zero()).then_some(left)
     }
 }

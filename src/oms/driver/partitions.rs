@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Driver;
 use crate::engine::EndedOrder;
 use crate::oms::partitions::{Going, PartitionCommand};
+use crate::order::TrackedOrder;
 use crate::types::Moment;
 
 /// How long a partition waits, once it takes no requests, for answers to the earlier ones. Clients
@@ -14,8 +15,14 @@ const STOP_PATIENCE: Duration = Duration::from_millis(300);
 impl Driver {
     /// Takes the next step of a move.
     pub(in crate::oms) fn move_partition(&mut self, now: Moment, command: PartitionCommand) {
+        assert!(self.outbox.is_empty(), "what was decided before is in the gate");
         match command {
             PartitionCommand::Adopt(orders) => {
+                let partition = |order: &TrackedOrder| order.order().order_id.partition();
+                assert!(
+                    orders.iter().all(|order| !self.partitions.has(partition(order))),
+                    "orders are adopted before their partition is served"
+                );
                 self.engines.adopt(now.wall, orders, &mut self.outbox);
                 self.admit_decided();
             }
@@ -50,6 +57,7 @@ impl Driver {
             .partitions
             .take_stopped(now.monotonic, |partition| engines.has_underway(partition));
         for (partition, reply) in stopped {
+            assert!(!self.partitions.has(partition), "a partition that has stopped has gone");
             let users = self.engines.drop_partition(partition, &mut self.outbox);
             self.admit_decided();
             let last = self.gate.last_event();

@@ -53,6 +53,7 @@ impl Driver {
             // Readers have seen it.
             Effect::Publish { .. } => {}
             Effect::Submit(order) => {
+                assert_eq!(order.version, 1, "an order is submitted once: when it is created");
                 self.queues.clock.end(order.order_id, Stage::FirstCommit);
                 submits.push(order);
             }

@@ -46,6 +46,7 @@ impl Driver {
         let to = self.replies.add(waiter, order_id, self.reply_deadline(now));
         assert!(self.outbox.is_empty(), "what was decided before is in the gate");
         self.engines.create(now.wall, request, to, &mut self.outbox);
+        assert!(!self.outbox.is_empty(), "a request is recorded, or answered at once");
         // A repeated request records nothing.
         if self.outbox.events.iter().any(|event| matches!(event, Event::Created(_))) {
             self.metrics.creates.inc();
@@ -77,6 +78,7 @@ impl Driver {
 
     /// Does what an operator has decided about an order, or shows what waits for a decision.
     pub(in crate::oms) fn operate(&mut self, now: Moment, command: OperatorCommand) {
+        assert!(self.outbox.is_empty(), "what was decided before is in the gate");
         let (engines, out) = (&mut self.engines, &mut self.outbox);
         let answer = OperatorActs::act(command, engines, now.wall, out);
         self.admit_decided();
@@ -87,6 +89,7 @@ impl Driver {
 
     /// Goes on with the mass cancel under work.
     pub(in crate::oms) fn mass_cancel(&mut self, now: Moment) {
+        assert!(self.outbox.is_empty(), "what was decided before is in the gate");
         let ended = self.mass_cancels.sweep(&mut self.engines, now.wall, &mut self.outbox);
         self.admit_decided();
         if ended {
@@ -115,6 +118,10 @@ impl Driver {
 
 /// Refuses a request that cannot be taken.
 pub(in crate::oms) fn refuse_cancel(command: CancelCommand, reply: CancelReply) {
+    assert!(
+        matches!(reply, CancelReply::NoRoom | CancelReply::Unavailable),
+        "a refused cancel has no outcome: {reply:?}"
+    );
     // The client may have gone.
     let _gone = command.reply.send(reply);
 }

@@ -15,7 +15,8 @@ use crate::stream::deadlines::heartbeat_due_ms;
 use crate::stream::every::EveryPrint;
 use crate::stream::feed::FeedPosition;
 use crate::stream::frame::{
-    ID_SEPARATOR, Opening, write_goodbye, write_opening, write_order_opening, write_point,
+    ID_SEPARATOR, Opening, is_beginning, write_goodbye, write_opening, write_order_opening,
+    write_point,
 };
 use crate::stream::goodbye::Goodbyes;
 use crate::stream::limits::{MAX_SYMBOLS_PER_STREAM, RETRY_MS};
@@ -53,6 +54,7 @@ impl Hub {
         let unsent = self.opening(id, &request, resumed);
         let every = (request.mode == Mode::Every).then(|| self.every_print_since(resumed));
         let StreamRequest { permit, symbols, max_rate, heartbeat, resume, orders, .. } = request;
+        let wanted = symbols.len();
         let orders = orders.map(|OrderWish { user, from }| {
             // On a stream of both, ids begin with the position in the feed.
             let mut id_prefix = Vec::new();
@@ -92,6 +94,10 @@ impl Hub {
                 connection.watchlist.mark(slot);
             }
         }
+        assert!(
+            connection.watchlist.subscriptions().len() == wanted,
+            "a stream watches what was asked for"
+        );
         debug_assert!(self.subscriptions.mirror(connection), "a stream's symbols know it");
         let heartbeat_ms = self.limits.heartbeat_ms();
         let due_ms = heartbeat_due_ms(id, connection.schedule.last_send_ms(), heartbeat_ms);
@@ -131,6 +137,7 @@ impl Hub {
             };
             write_opening(&mut out, &opening);
         }
+        assert!(is_beginning(&out), "a stream begins with the head of a response");
         out.into()
     }
 
@@ -236,10 +243,12 @@ impl Hub {
         let due = goodbyes.due(Instant::now());
         let ids: Vec<ConnectionId> =
             self.connections.iter().map(|connection| connection.id).take(due).collect();
+        let left = self.len() - ids.len();
         for id in ids {
             self.say_goodbye(id);
             self.metrics.closed_shutdown.inc();
         }
+        assert!(self.len() == left, "each goodbye ends one stream");
     }
 
     /// Ends the streams with orders of users whom another node has from now on, each with a goodbye:
@@ -254,10 +263,12 @@ impl Hub {
             .filter(|connection| gone(connection))
             .map(|connection| connection.id)
             .collect();
+        let left = self.len() - ids.len();
         for id in ids {
             self.say_goodbye(id);
             self.metrics.closed_moved.inc();
         }
+        assert!(self.len() == left, "each goodbye ends one stream");
     }
 
     fn say_goodbye(&mut self, id: ConnectionId) {
