@@ -10,6 +10,7 @@
 pub(crate) mod claim;
 mod error;
 pub(crate) mod feed_lease;
+mod halts;
 mod host;
 mod identity;
 mod join;
@@ -23,7 +24,7 @@ pub(crate) mod plan;
 
 pub use error::NodeError;
 pub use feed_lease::FeedLease;
-pub use host::{Membership, PartitionHost};
+pub use host::{HaltsHost, Membership, PartitionHost};
 pub use identity::NodeIdentity;
 pub use list::{ListedNode, Shares, drain, nodes};
 pub use member::Member;

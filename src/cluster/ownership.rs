@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 use tokio_postgres::{Client, Row};
 
-use super::host::{Membership, PartitionHost};
+use super::host::{HaltsHost, Membership, PartitionHost};
 use super::metrics::NodeMetrics;
 use super::partition_map::Route;
 use super::plan::{ClusterView, MemberRow, OwnerRow};
@@ -51,7 +51,7 @@ pub(super) struct Partitions<H> {
     untold: Vec<UserPartition>,
 }
 
-impl<H: PartitionHost> Partitions<H> {
+impl<H: PartitionHost + HaltsHost> Partitions<H> {
     pub(super) fn new(
         membership: Membership<H>,
         server: PostgresServer,
@@ -92,12 +92,16 @@ impl<H: PartitionHost> Partitions<H> {
         let us = self.epoch;
         let served = &self.served;
         let is_settled = connected.elapsed() >= CONNECTED_BEFORE_TAKING;
-        let moves = view
+        let mut moves = view
             .next_moves(us, served, is_settled)
             .map_err(|lost| NodeError::Fenced { partition: lost.get() })?;
         let owns_any = !view.owned_by(us).is_empty();
         let routes = view.routes(us, |partition| served.contains(&partition));
         self.membership.map.set(routes, view.peers(us));
+        if !self.membership.host.is_known() {
+            // It would take orders that operators have halted.
+            moves.take.clear();
+        }
         for some in moves.take.chunks(TAKEN_AT_ONCE) {
             self.take(client, some).await?;
         }

@@ -11,6 +11,7 @@ mod client_no_empty_events;
 mod client_npm_eventsource;
 mod cluster_cuts;
 mod cluster_feed;
+mod cluster_operators;
 mod cluster_postgres;
 mod cluster_prices;
 mod cluster_requests;

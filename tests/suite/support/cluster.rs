@@ -128,6 +128,11 @@ impl Cluster {
         self.members[number].as_ref().expect("it runs")
     }
 
+    /// The members that run.
+    pub(crate) fn running(&self) -> impl Iterator<Item = &Server> {
+        self.members.iter().flatten()
+    }
+
     /// Kills a member with SIGKILL.
     pub(crate) fn kill(&mut self, number: usize) {
         self.members[number].take().expect("it runs").program.kill();
