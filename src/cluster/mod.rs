@@ -5,7 +5,8 @@
 //!
 //! A member of a cluster shares the users with other nodes. Its epoch owns user partitions in the table
 //! `projection`, which fences every write of an earlier owner. It takes those that nobody has, and hands
-//! over those that are too many, until shares are even ([`PartitionMap`] says who has whom).
+//! over those that are too many, until shares are even ([`PartitionMap`] says who has whom). What operators
+//! have halted is one row that all members look at.
 
 pub(crate) mod claim;
 mod error;

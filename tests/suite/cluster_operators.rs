@@ -42,6 +42,18 @@ fn await_everywhere(cluster: &Cluster, what: &str, is_so: impl Fn(&Value) -> boo
     })
 }
 
+/// Holds the row of the kill switch until two want to change it.
+const HELD_UNTIL_TWO_WAIT: &str = "\
+    BEGIN; SELECT version FROM kill_switch FOR UPDATE; \
+    DO $$ BEGIN \
+        WHILE (SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+            AND query LIKE '%INTO kill_switch%' AND pid <> pg_backend_pid()) < 2 \
+        LOOP PERFORM pg_sleep(0.01); PERFORM pg_stat_clear_snapshot(); END LOOP; \
+    END $$; COMMIT";
+const IS_HELD: &str = "\
+    SELECT count(*) FROM pg_locks \
+    WHERE relation = 'kill_switch'::regclass AND mode = 'RowShareLock' AND granted";
+
 /// A user of each member, by its number.
 fn user_of_each(cluster: &Cluster) -> BTreeMap<u64, String> {
     let mut users = BTreeMap::new();
@@ -93,7 +105,10 @@ fn what_is_halted_through_one_node_is_halted_on_all() {
     set(cluster.member(1), &json!({"all": false, "by": "dave"}));
     await_orders(&cluster, &users, "orders to be taken", |answer| answer.status < 300);
 
-    // Each knows nothing of the other's change.
+    // Each has read what there was before the other's change.
+    let database = cluster.database.clone();
+    let holding = std::thread::spawn(move || database.sql(HELD_UNTIL_TWO_WAIT));
+    cluster.database.await_number(IS_HELD, 1);
     let changes = [
         (0, json!({"users": ["bob"], "by": "carol"})),
         (2, json!({"symbols": ["IBM"], "by": "erin"})),
@@ -103,8 +118,9 @@ fn what_is_halted_through_one_node_is_halted_on_all() {
         std::thread::spawn(move || ask(&admin, "PUT", "/kill-switch", &change))
     });
     for done in at_once.map(|thread| thread.join().unwrap()) {
-        assert_eq!((done.status, &done.body["durable"]), (200, &json!(true)), "{}", done.text);
+        assert_eq!(done.status, 200, "{}", done.text);
     }
+    holding.join().unwrap();
     let both =
         |shown: &Value| shown["users"] == json!(["bob"]) && shown["symbols"] == json!(["IBM"]);
     let halts = await_everywhere(&cluster, "both changes to hold", both);
