@@ -27,7 +27,7 @@ const LOOK: &str = "\
 /// standby, even where that lacks the last ones: none is used for two texts.
 const WRITE: &str = "\
     INSERT INTO kill_switch (version, halts, changed_at) \
-    VALUES (greatest($1 + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint), \
+    VALUES (greatest($1::bigint + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint), \
         $2::text::json, clock_timestamp()) \
     ON CONFLICT (is_only) DO UPDATE SET version = excluded.version, halts = excluded.halts, \
         changed_at = excluded.changed_at \

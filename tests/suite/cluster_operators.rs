@@ -160,6 +160,19 @@ fn what_is_halted_while_postgres_is_away_is_in_force_here_and_later_on_all() {
         shown["users"] == json!(["bob"]) && shown["durable"] == true
     });
     assert_eq!((&halts["symbols"], &halts["by"]), (&json!(["SPY"]), &json!("carol")));
+
+    // As if it had been alone, and halted, before it became a member.
+    let file = cluster.data(1).join("kill-switch.json");
+    cluster.kill(1);
+    let alone =
+        r#"{"all":false,"users":["eve"],"symbols":[],"by":"dave","reason":null,"changedAt":7}"#;
+    std::fs::write(&file, alone).unwrap();
+    cluster.start_member(1);
+    let halts = await_everywhere(&cluster, "what it had halted to be added", |shown| {
+        shown["users"] == json!(["bob", "eve"])
+    });
+    assert_eq!((&halts["symbols"], &halts["by"]), (&json!(["SPY"]), &json!("carol")));
+    until("the file to be gone", || (!file.exists()).then_some(()));
 }
 
 /// A resting order of each of these users.

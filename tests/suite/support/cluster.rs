@@ -95,7 +95,8 @@ impl Cluster {
         cluster
     }
 
-    fn data(&self, number: usize) -> PathBuf {
+    /// A member's data directory.
+    pub(crate) fn data(&self, number: usize) -> PathBuf {
         self.folder.path().join(format!("member-{number}"))
     }
 
