@@ -33,7 +33,7 @@ struct Inner {
 #[derive(Debug)]
 enum Keeping {
     File(InFile),
-    Shared(InPostgres),
+    Shared(Box<InPostgres>),
 }
 
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl KillSwitch {
         }
         let in_force = ArcSwap::from_pointee(halts.in_force());
         let shared = InPostgres { halts: Mutex::new(halts), changed, file };
-        let inner = Inner { halts: in_force, keeping: Keeping::Shared(shared) };
+        let inner = Inner { halts: in_force, keeping: Keeping::Shared(Box::new(shared)) };
         Ok((Self(Arc::new(inner)), changes))
     }
 

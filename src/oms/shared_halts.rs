@@ -54,7 +54,7 @@ enum Wish {
     /// The operator was told that it is not durable. What others have changed since then stays.
     Late(HaltChange, TimestampMicros),
     /// Halts from a time without others.
-    Keep(Halts),
+    Keep(Box<Halts>),
 }
 
 impl Wish {
@@ -103,7 +103,7 @@ impl SharedHalts {
 
     /// Adds halts to those of all nodes.
     pub(super) fn keep(&mut self, halts: Halts) {
-        self.add(Wish::Keep(halts));
+        self.add(Wish::Keep(Box::new(halts)));
     }
 
     fn add(&mut self, wish: Wish) -> u64 {

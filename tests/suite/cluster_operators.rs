@@ -1,6 +1,10 @@
 //! Operators of several nodes: what is halted or cancelled through one node is so on all of them.
 
-#![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
