@@ -18,7 +18,7 @@ pub use home::DataHome;
 /// member               locked by a member of a cluster, whose log and store begin anew
 /// home                 where the directory was when it was last used
 /// market.checkpoint    the figures of the day
-/// kill-switch.json     what operators have halted
+/// kill-switch.json     what operators have halted, on a node without others
 /// jwt-secret           the key of tokens, where none is configured
 /// books.sock           where `verify` looks at a running server
 /// exchange/            orders of the simulated exchange

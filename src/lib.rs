@@ -64,7 +64,7 @@
 //! | `projection-N` | tokio | one Postgres server, which follows the log | progress of the log |
 //! | `postgres-read` | tokio | reads of orders in Postgres, for a member of a cluster | a bounded channel |
 //! | `bridge` | tokio | the connection to Redis, with `--redis` | ring, last-value table |
-//! | `node` | tokio | this node's leases in Postgres; which users it takes and hands over | time |
+//! | `node` | tokio | this node's leases in Postgres; which users it takes and hands over; what operators have halted on any node | time; a wake-up when they halt something here |
 //! | `offline` | its own loop | the socket that shows a running server's orders to `longbow verify` | that socket |
 //! | `admin` | glommio | the operators' listener, until everything else has ended | reply slots |
 //! | `log` | its own loop | standard error, so that a slow or closed reader blocks nobody | a bounded buffer that counts lost lines |

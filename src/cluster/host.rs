@@ -43,6 +43,36 @@ pub trait PartitionHost {
     ) -> Result<oneshot::Receiver<()>, Refused<UserPartition>>;
 }
 
+/// Whoever refuses new orders while operators want so. All nodes share what is halted: Postgres has it, as
+/// a text under a version.
+pub trait HaltsHost: Clone {
+    /// What is known here when a look at Postgres begins.
+    type Look;
+    /// Halts that Postgres does not have yet.
+    type Draft;
+
+    /// Whether this node knows what is halted. Before that it serves nobody.
+    fn is_known(&self) -> bool;
+
+    /// Begins a look. Gives the version that is known, if any is.
+    fn begin_look(&self) -> (Option<i64>, Self::Look);
+
+    /// Takes on what the look has found: the version, and the text unless the version is the known one.
+    ///
+    /// # Errors
+    /// What is wrong with the text. What was known stays in force.
+    fn found(&self, look: Self::Look, version: i64, text: Option<&str>) -> Result<(), String>;
+
+    /// What is to be written: the version that it changes, and its text. None if nothing is.
+    fn draft(&self) -> Option<(i64, String, Self::Draft)>;
+
+    /// Postgres has it, under this version.
+    fn written(&self, draft: Self::Draft, version: i64);
+
+    /// Postgres does not take it, for this reason. It is tried again.
+    fn not_written(&self, reason: String);
+}
+
 /// What a member needs to share the users with others.
 #[derive(Debug)]
 pub struct Membership<H> {
@@ -52,7 +82,7 @@ pub struct Membership<H> {
     pub ownership: Ownership,
     /// The log that Postgres follows.
     pub log: LogHandle,
-    /// Serves the users.
+    /// Serves the users, and refuses what is halted.
     pub host: H,
     /// Orders that ended within this time are asked about after a move.
     pub ended_window: Duration,

@@ -282,7 +282,7 @@ impl Member {
 }
 
 /// Waits, but not beyond a stop.
-pub(super) async fn pause(wait: Duration, shutdown: &Shutdown) {
+async fn pause(wait: Duration, shutdown: &Shutdown) {
     let until = Instant::now() + wait;
     while !shutdown.is_requested() && Instant::now() < until {
         sleep(POLL_INTERVAL).await;

@@ -9,14 +9,16 @@ use tokio_postgres::Client;
 
 use super::claim;
 use super::ended_lately::EndedLately;
-use super::host::{Membership, PartitionHost};
-use super::member::{Member, pause};
+use super::halts::{look_at_halts, write_halts};
+use super::host::{HaltsHost, Membership, PartitionHost};
+use super::member::Member;
 use super::ownership::Partitions;
 use super::partition_map::PartitionMap;
 use super::session::Session;
 use super::{LOOK_INTERVAL, MEMBER_LEASE, MEMBER_RENEWAL_INTERVAL, NodeError, serves_until};
 use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, in_time};
 use crate::shutdown::{Shutdown, StopReason};
+use crate::sync::Receiver;
 use crate::types::{MonotonicMicros, UserPartition};
 
 /// How long a stop waits for others to take over the next users.
@@ -41,22 +43,25 @@ impl Member {
         self.identity.peer_address
     }
 
-    /// Keeps the lease and shares the users with the other members, until a stop is requested.
+    /// Keeps the lease and shares the users with the other members, until a stop is requested. What is
+    /// halted here goes to the others when `halts_changed` says so.
     ///
     /// # Errors
     /// Another process has become this node, or has taken over its users. Failures of Postgres are
     /// retried.
-    pub fn run_as_member<H: PartitionHost>(
+    pub fn run_as_member<H: PartitionHost + HaltsHost>(
         self,
         membership: Membership<H>,
+        halts_changed: Receiver<()>,
         stops: &Stops,
     ) -> Result<(), NodeError> {
-        block_on(async { Ok(self.share(membership, stops).await) })?
+        block_on(async { Ok(self.share(membership, halts_changed, stops).await) })?
     }
 
-    async fn share<H: PartitionHost>(
+    async fn share<H: PartitionHost + HaltsHost>(
         mut self,
         membership: Membership<H>,
+        mut halts_changed: Receiver<()>,
         stops: &Stops,
     ) -> Result<(), NodeError> {
         let mut logged = String::new();
@@ -79,8 +84,10 @@ impl Member {
         let metrics = self.metrics.clone();
         let mut partitions =
             Partitions::new(&membership, server, epoch, metrics, comes, stops.shutdown.clone());
+        let host = &membership.host;
         let feed_lease = self.feed_lease.take();
-        let lease = self.keep_lease(epoch, &map, &stops.shutdown);
+        let lease = self.keep_lease(epoch, (&map, host), &stops.shutdown);
+        let halts = write_halts(&self.server, (host, &mut halts_changed), &stops.shutdown);
         let feed = async {
             if let Some(feed_lease) = feed_lease {
                 feed_lease.keep().await;
@@ -92,7 +99,7 @@ impl Member {
                 never = async { ended_lately.keep().await; std::future::pending().await } => never,
             }
         };
-        let (kept, shared, ()) = tokio::join!(end_all(lease, stops), shared, feed);
+        let (kept, shared, (), ()) = tokio::join!(end_all(lease, stops), shared, feed, halts);
         kept.and(shared)?;
         if partitions.is_empty() {
             // Nobody has to wait for its end.
@@ -101,15 +108,15 @@ impl Member {
         Ok(())
     }
 
-    async fn keep_lease(
+    async fn keep_lease<H: HaltsHost>(
         &self,
         epoch: i64,
-        map: &PartitionMap,
+        (map, host): (&PartitionMap, &H),
         shutdown: &Shutdown,
     ) -> Result<(), NodeError> {
         let mut logged = String::new();
         while !shutdown.is_requested() {
-            match self.renew_over_one_connection(epoch, map, shutdown).await {
+            match self.renew_over_one_connection(epoch, (map, host), shutdown).await {
                 Err(NodeError::Postgres(error)) => self.note_failure(&error, &mut logged),
                 ended => return ended,
             }
@@ -118,13 +125,14 @@ impl Member {
         Ok(())
     }
 
-    async fn renew_over_one_connection(
+    async fn renew_over_one_connection<H: HaltsHost>(
         &self,
         epoch: i64,
-        map: &PartitionMap,
+        (map, host): (&PartitionMap, &H),
         shutdown: &Shutdown,
     ) -> Result<(), NodeError> {
         let connection = Connection::open_within(MEMBER_LEASE, &self.server).await?;
+        let mut unreadable = String::new();
         while !shutdown.is_requested() {
             let asked = MonotonicMicros::now();
             let renewal = self.renew(&connection.client, epoch, MEMBER_LEASE);
@@ -140,8 +148,17 @@ impl Member {
                 map.note_lapse();
                 self.check_owned(&connection.client, epoch, &map.served()).await?;
             }
+            let (client, server) = (&connection.client, &self.server);
+            look_at_halts(client, server, host, &mut unreadable).await?;
             map.serve_until(serves_until(asked));
-            pause(MEMBER_RENEWAL_INTERVAL, shutdown).await;
+            let renewed = Instant::now();
+            loop {
+                sleep(LOOK_INTERVAL).await;
+                if shutdown.is_requested() || renewed.elapsed() >= MEMBER_RENEWAL_INTERVAL {
+                    break;
+                }
+                look_at_halts(client, server, host, &mut unreadable).await?;
+            }
         }
         Ok(())
     }
@@ -186,7 +203,7 @@ async fn end_all(
     ended
 }
 
-impl<H: PartitionHost> Partitions<'_, H> {
+impl<H: PartitionHost + HaltsHost> Partitions<'_, H> {
     /// Takes and hands over partitions until a stop.
     async fn keep(&mut self, stops: &Stops) -> Result<(), NodeError> {
         let mut logged = String::new();

@@ -5,12 +5,14 @@
 //!
 //! A member of a cluster shares the users with other nodes. Its epoch owns user partitions in the table
 //! `projection`, which fences every write of an earlier owner. It takes those that nobody has, and hands
-//! over those that are too many, until shares are even ([`PartitionMap`] says who has whom).
+//! over those that are too many, until shares are even ([`PartitionMap`] says who has whom). What operators
+//! have halted is one row that all members look at.
 
 pub(crate) mod claim;
 mod ended_lately;
 mod error;
 pub(crate) mod feed_lease;
+mod halts;
 mod host;
 mod identity;
 mod join;
@@ -25,7 +27,7 @@ mod session;
 
 pub use error::NodeError;
 pub use feed_lease::FeedLease;
-pub use host::{Membership, PartitionHost};
+pub use host::{HaltsHost, Membership, PartitionHost};
 pub use identity::NodeIdentity;
 pub use list::{ListedNode, Shares, drain, nodes};
 pub use member::Member;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_postgres::{Client, Row};
 
-use super::host::{Membership, PartitionHost};
+use super::host::{HaltsHost, Membership, PartitionHost};
 use super::metrics::NodeMetrics;
 use super::partition_map::Route;
 use super::plan::{ClusterView, MemberRow, OwnerRow};
@@ -63,7 +63,7 @@ pub(super) struct Standing {
     pub(super) owned: usize,
 }
 
-impl<'a, H: PartitionHost> Partitions<'a, H> {
+impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
     pub(super) fn new(
         membership: &'a Membership<H>,
         server: PostgresServer,
@@ -107,12 +107,16 @@ impl<'a, H: PartitionHost> Partitions<'a, H> {
         let served = &self.served;
         let settles_since = session.since.max(self.runs_since);
         let is_settled = settles_since.elapsed() >= CONNECTED_BEFORE_TAKING;
-        let moves = view
+        let mut moves = view
             .next_moves(us, served, is_settled)
             .map_err(|lost| NodeError::Fenced { partition: lost.get() })?;
         let owned = view.owned_by(us).len();
         let routes = view.routes(us, |partition| served.contains(&partition));
         self.membership.map.set(routes, view.peers(us));
+        if !self.membership.host.is_known() {
+            // It would take orders that operators have halted.
+            moves.take.clear();
+        }
         if !moves.take.is_empty() {
             self.take(session, &moves.take).await?;
         }

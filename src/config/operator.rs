@@ -22,7 +22,7 @@ pub enum QuarantineCommand {
 /// The address of the operators' listener.
 #[derive(Debug, Clone, Args)]
 pub struct AdminArgs {
-    /// Address of the server's operators' listener.
+    /// Address of the server's operators' listener; of several nodes, that of any one.
     #[arg(
         long,
         env = "LONGBOW_ADMIN_URL",

@@ -10,8 +10,10 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 
 use super::app::Site;
+use super::mass_cancel::mass_cancel;
 use super::operate;
 use super::path::segments;
+use super::peers::PeerPool;
 use super::problem::{HttpResponse, Problem, bytes_response};
 use super::quarantine::{self, Decision};
 use super::query::Query;
@@ -21,15 +23,21 @@ use super::router::{check_host, nothing_at};
 
 /// Routes of the operators' listener: liveness, readiness and metrics, and the means to stop
 /// trading.
-#[derive(Clone)]
 pub struct Admin {
     /// The state shared with the clients' listeners.
-    pub site: Site,
+    site: Site,
     /// Whether the process is stopping.
-    pub shutdown: Shutdown,
+    shutdown: Shutdown,
+    /// This listener's connections to other nodes.
+    pool: PeerPool,
 }
 
 impl Admin {
+    /// The routes of this thread. `shutdown`: whether the process is stopping.
+    pub fn new(site: Site, shutdown: Shutdown) -> Self {
+        Self { site, shutdown, pool: PeerPool::default() }
+    }
+
     /// Answers a request from `peer`.
     pub(super) async fn route(
         &self,
@@ -72,16 +80,16 @@ impl Admin {
                 Ok(operate::kill_switch(self.site.orders.commands()))
             }
             (["kill-switch"], "PUT") => operate::halt(&self.site, request, peer).await,
-            (["mass-cancel"], "POST") => operate::mass_cancel(&self.site, request, peer).await,
+            (["mass-cancel"], "POST") => mass_cancel((&self.site, &self.pool), request, peer).await,
             (["quarantine"], "GET" | "HEAD") => {
                 Query::none(request.uri())?;
-                quarantine::list(&self.site).await
+                quarantine::list(&self.site, &self.pool).await
             }
             (decision, "POST") if Decision::of_path(decision).is_some() => {
                 let Some(decision) = Decision::of_path(decision) else {
                     return Err(nothing_at(&path));
                 };
-                quarantine::decide(&self.site, decision, request, peer).await
+                quarantine::decide((&self.site, &self.pool), decision, request, peer).await
             }
             (decision, _) if Decision::of_path(decision).is_some() => {
                 Err(Problem::not_allowed(&method, "POST"))

@@ -5,7 +5,8 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderValue, Uri};
 
 use super::auth::{Authenticator, Secret};
-use super::operate::{HaltRequest, MassCancel};
+use super::mass_cancel::MassCancel;
+use super::operate::HaltRequest;
 use super::path::segments;
 use super::problem::Problem;
 use super::query::Query;

@@ -14,8 +14,10 @@ pub mod fuzzing;
 mod health;
 mod keys;
 mod limits;
+mod mass_cancel;
 mod metrics;
 mod operate;
+mod other_nodes;
 mod passing;
 #[cfg(test)]
 mod passing_tests;

@@ -1,17 +1,18 @@
-//! Kill switch and mass cancel. Whoever reaches this listener may use them, which is why it is
+//! The kill switch. Whoever reaches this listener may use them, which is why it is
 //! local unless configured otherwise. Who did is logged.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tracing::field::display;
 
-use crate::oms::{CancelScope, HaltChange, Halts, MAX_HALT_TEXT_BYTES, OrderCommands};
-use crate::runtime::spawn_blocking;
+use crate::oms::{HaltChange, Halts, MAX_HALT_TEXT_BYTES, OrderCommands, TooManyHalts};
+use crate::runtime::{sleep, spawn_blocking};
 use crate::types::{InvalidValue, Symbol, UserId};
 
 use super::app::Site;
@@ -21,7 +22,10 @@ use super::problem::{HttpResponse, Problem, json_response};
 use super::query::Query;
 
 /// Largest body: as many users and symbols as can be halted one by one.
-const MAX_BODY_BYTES: usize = 128 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 128 * 1024;
+
+/// How long an operator waits until Postgres has a change that is in force.
+const POSTGRES_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The body of `PUT /kill-switch`. An absent member leaves its part unchanged.
 #[derive(Debug)]
@@ -45,33 +49,7 @@ impl HaltRequest {
     }
 }
 
-/// The body of `POST /mass-cancel`: `all`, or a user, a symbol, or a user's orders in a symbol.
-#[derive(Debug)]
-pub(super) struct MassCancel {
-    scope: CancelScope,
-    by: Option<String>,
-    reason: Option<String>,
-}
-
-impl MassCancel {
-    pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
-        let fields = Fields::parse(body, &["all", "user", "symbol", "by", "reason"])?;
-        let is_all = fields.optional("all", A_BOOLEAN, Value::as_bool)?.unwrap_or(false);
-        let (user, symbol) = (fields.text("user")?, fields.text("symbol")?);
-        if is_all == (user.is_some() || symbol.is_some()) {
-            let detail =
-                "Name the orders to cancel: {\"all\":true}, or a `user`, a `symbol`, or both.";
-            return Err(Problem::field("body", "invalid_field", detail));
-        }
-        let refused = |field| move |error| Problem::field(field, "invalid_field", error);
-        let user = user.map(UserId::new).transpose().map_err(refused("user"))?;
-        let symbol = symbol.map(Symbol::in_any_case).transpose().map_err(refused("symbol"))?;
-        let scope = CancelScope { user, symbol };
-        Ok(Self { scope, by: text(&fields, "by")?, reason: text(&fields, "reason")? })
-    }
-}
-
-const A_BOOLEAN: &str = "true or false";
+pub(super) const A_BOOLEAN: &str = "true or false";
 
 /// A list whose members are parsed one by one.
 fn each<T: Ord>(
@@ -88,7 +66,8 @@ fn each<T: Ord>(
     names.into_iter().enumerate().map(read).collect::<Result<_, _>>().map(Some)
 }
 
-fn text(fields: &Fields, field: &str) -> Result<Option<String>, Problem> {
+/// Who or why, as given.
+pub(super) fn text(fields: &Fields, field: &str) -> Result<Option<String>, Problem> {
     let text = fields.text(field)?;
     if let Some(length) = text.map(str::len).filter(|&length| length > MAX_HALT_TEXT_BYTES) {
         let detail =
@@ -120,8 +99,8 @@ pub(super) fn kill_switch(orders: &OrderCommands) -> HttpResponse {
     shown(&switch.halts(), unwritten.as_deref().map(String::as_str))
 }
 
-/// `PUT /kill-switch`: answers when the change is in force. By then it is durable too, unless the
-/// disk fails: an operator who must stop trading is not told of a failure after trading has
+/// `PUT /kill-switch`: answers when the change is in force. By then it is durable too, and on its way to
+/// all nodes, unless the disk or Postgres fails: an operator who must stop trading is not told of a failure after trading has
 /// stopped. `durable` is then `false` in this answer, and in those of `GET` until a change is
 /// written; `warning` says why and what helps.
 pub(super) async fn halt(
@@ -138,11 +117,17 @@ pub(super) async fn halt(
     let (by, reason) = (change.by.clone(), change.reason.clone());
     let switch = site.orders.commands().kill_switch().clone();
     let now = site.orders.commands().clock().now();
-    // The disk may be slow, and this thread serves streams.
-    let changing = move || switch.change(change, now).map(|halts| (halts, switch.unwritten()));
-    let changed = spawn_blocking(changing).await;
-    let (halts, unwritten) =
-        changed.map_err(|error| Problem::field(error.what, "invalid_field", error))?;
+    let too_many = |error: TooManyHalts| Problem::field(error.what, "invalid_field", error);
+    let halts = match switch.begin_change(&change, now).map_err(too_many)? {
+        Some(changing) => changing.written_by(sleep(POSTGRES_PATIENCE)).await,
+        None => {
+            let switch = switch.clone();
+            // The disk may be slow, and this thread serves other operators.
+            let changed = spawn_blocking(move || switch.change(change, now)).await;
+            changed.map_err(too_many)?
+        }
+    };
+    let unwritten = switch.unwritten();
     let (users, symbols) = (halts.user_list(), halts.symbol_list());
     let peer = peer.map(display);
     tracing::warn!(
@@ -155,41 +140,9 @@ pub(super) async fn halt(
     Ok(shown(&halts, unwritten))
 }
 
-/// `POST /mass-cancel`: answers when every cancel is recorded; the exchange is told meanwhile.
-pub(super) async fn mass_cancel(
-    site: &Site,
-    request: Request<Incoming>,
-    peer: Option<SocketAddr>,
-) -> Result<HttpResponse, Problem> {
-    let (request, body) = read_body_up_to(MAX_BODY_BYTES, request).await?;
-    Query::none(&request.uri)?;
-    let MassCancel { scope, by, reason } = MassCancel::read(&body)?;
-    if let Some(symbol) = scope.symbol {
-        check_symbol(site, symbol, "symbol")?;
-    }
-    let peer = peer.map(display);
-    let (user, symbol) = (scope.user.as_ref().map(UserId::as_str), scope.symbol.map(display));
-    tracing::warn!(peer, by, reason, user, symbol, "a mass cancel was requested");
-    let busy = || Problem::unavailable("unavailable", "Other mass cancels are waiting. Try again.");
-    let waiting = site.orders.commands().mass_cancel(scope).map_err(|_overloaded| busy())?;
-    let ending = |_gone| {
-        let detail = "The server is shutting down. Some cancels may not have been requested.";
-        Problem::unavailable("unavailable", detail)
-    };
-    let outcome = waiting.await.map_err(ending)?;
-    tracing::warn!(peer, by, asked = outcome.asked, "a mass cancel is recorded");
-    let answer = if outcome.is_shown {
-        json!({ "asked": outcome.asked })
-    } else {
-        // Recorded and being sent; readers see it once Postgres has it.
-        json!({ "asked": outcome.asked, "shown": false })
-    };
-    Ok(json_response(StatusCode::ACCEPTED, &answer))
-}
-
 /// A mistyped symbol would halt nothing and look as if it had. Until the exchange has sent its
 /// symbols every name is accepted: a kill switch waits for nothing.
-fn check_symbol(site: &Site, symbol: Symbol, field: &str) -> Result<(), Problem> {
+pub(super) fn check_symbol(site: &Site, symbol: Symbol, field: &str) -> Result<(), Problem> {
     let directory = site.market.directory.load();
     if directory.is_empty() || directory.index_of(&symbol).is_some() {
         return Ok(());

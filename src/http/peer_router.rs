@@ -1,4 +1,4 @@
-//! The listener for other nodes: only what they sign, and of that only what users ask for.
+//! The listener for other nodes: only what they sign, and of that only what users and operators ask for.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -12,9 +12,10 @@ use super::call::Call;
 use super::path::segments;
 use super::peers::{Peers, Refused, signature_of};
 use super::problem::Problem;
+use super::quarantine::Decision;
 use super::reply::Reply;
 use super::router::{Route, nothing_at};
-use super::{user_limit, user_routes};
+use super::{mass_cancel, quarantine, user_limit, user_routes};
 
 /// Answers a request that another node has passed on.
 pub(super) async fn route_peer(app: Rc<App>, request: Request<Incoming>) -> Reply {
@@ -49,6 +50,23 @@ async fn answer(
     }
     let decoded = segments(&path)?;
     let segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
+    if mass_cancel::is_at(&call.head.method, &path) {
+        let answer = mass_cancel::for_peer(&app.site, peers, &call.body).await;
+        return answer.map(Reply::Response);
+    }
+    let answer = match (call.head.method.as_str(), segments.as_slice()) {
+        ("GET", ["quarantine"]) => Some(quarantine::list_for_peer(&app.site).await),
+        ("POST", decision) => match Decision::of_path(decision) {
+            Some(decision) => {
+                Some(quarantine::decide_for_peer(&app.site, peers, decision, &call.body).await)
+            }
+            None => None,
+        },
+        _ => None,
+    };
+    if let Some(answer) = answer {
+        return answer.map(Reply::Response);
+    }
     let route = Route::find(&path, &segments);
     let wish = route.and_then(|route| route.wish(&call.head.method));
     user_routes::answer(app, wish.ok_or_else(|| nothing_at(&path))?, call).await

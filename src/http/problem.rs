@@ -97,6 +97,11 @@ impl Problem {
         self.code
     }
 
+    /// What it says to its reader.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Whether the same request may succeed later.
     pub(super) fn is_passing(&self) -> bool {
         self.retry_after_seconds.is_some()

@@ -139,6 +139,55 @@ impl Halts {
         }
     }
 
+    /// What of a change is still to be made that was made at that time, and is applied only now: of
+    /// each part the last change counts. `None` if nothing is left of it.
+    pub(super) fn not_overtaken(
+        &self,
+        change: &HaltChange,
+        at: TimestampMicros,
+    ) -> Option<HaltChange> {
+        let LastChanges { all, users, symbols } = &self.last_changes;
+        let is_last = |part: &LastChange| part.changed_at.is_none_or(|changed| changed <= at);
+        let left = HaltChange {
+            all: change.all.filter(|_| is_last(all)),
+            users: change.users.clone().filter(|_| is_last(users)),
+            symbols: change.symbols.clone().filter(|_| is_last(symbols)),
+            by: change.by.clone(),
+            reason: change.reason.clone(),
+        };
+        let is_any = left.all.is_some() || left.users.is_some() || left.symbols.is_some();
+        is_any.then_some(left)
+    }
+
+    /// These halts and those: whatever either refuses is refused. More than can be halted one by one
+    /// halt everybody.
+    pub(super) fn joined(&self, others: &Self) -> Self {
+        let later =
+            |ours: Option<TimestampMicros>, theirs| if theirs > ours { others } else { self };
+        let last = later(self.changed_at, others.changed_at);
+        let of = |part: fn(&LastChanges) -> &LastChange| {
+            let (ours, theirs) = (part(&self.last_changes), part(&others.last_changes));
+            part(&later(ours.changed_at, theirs.changed_at).last_changes).clone()
+        };
+        let joined = Self {
+            all: self.all || others.all,
+            users: self.users.union(&others.users).cloned().collect(),
+            symbols: self.symbols.union(&others.symbols).copied().collect(),
+            by: last.by.clone(),
+            reason: last.reason.clone(),
+            changed_at: last.changed_at,
+            last_changes: LastChanges {
+                all: of(|parts| &parts.all),
+                users: of(|parts| &parts.users),
+                symbols: of(|parts| &parts.symbols),
+            },
+        };
+        match joined.check() {
+            Ok(()) => joined,
+            Err(TooManyHalts { .. }) => Self { all: true, ..self.clone() },
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), TooManyHalts> {
         let lists = [
             ("users", self.users.len(), MAX_HALTED_USERS),

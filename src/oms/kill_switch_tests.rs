@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::super::halts::{LastChange, LastChanges, MAX_HALTED_SYMBOLS, MAX_HALTED_USERS};
 use super::*;

@@ -99,6 +99,7 @@ fn rights(server: &PostgresServer, role: &str) -> Vec<Right> {
         "feed_position",
         "nodes",
         "leases",
+        "kill_switch",
     ];
     let epochs = format!("{own}.node_epochs");
     let make_day = format!("{own}.make_order_events_partition(integer)");

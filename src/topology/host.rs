@@ -1,14 +1,14 @@
-//! Hands partitions that move between nodes to the orders thread.
+//! Hands what all nodes know to the orders thread: partitions that move between them, and what is halted.
 
-use crate::cluster::PartitionHost;
+use crate::cluster::{HaltsHost, PartitionHost};
 use crate::engine::EndedOrder;
-use crate::oms::{OrderCommands, PartitionCommand};
+use crate::oms::{HaltsDraft, HaltsLook, OrderCommands, PartitionCommand};
 use crate::order::TrackedOrder;
 use crate::sync::Refused;
 use crate::types::UserPartition;
 
 /// The orders thread, as the thread `node` sees it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct OrdersHost(pub(super) OrderCommands);
 
 /// Gives back what a refused command was about.
@@ -63,5 +63,37 @@ impl PartitionHost for OrdersHost {
         let (reply, released) = oneshot::channel();
         let sent = self.0.move_partition(PartitionCommand::Release(partition, reply));
         sent.map(|()| released).map_err(|back| refused(back, |_| Some(partition)))
+    }
+}
+
+impl HaltsHost for OrdersHost {
+    type Look = HaltsLook;
+    type Draft = HaltsDraft;
+
+    fn is_known(&self) -> bool {
+        self.0.kill_switch().is_known()
+    }
+
+    fn begin_look(&self) -> (Option<i64>, HaltsLook) {
+        let look = self.0.kill_switch().begin_look();
+        (look.version, look)
+    }
+
+    fn found(&self, look: HaltsLook, version: i64, text: Option<&str>) -> Result<(), String> {
+        self.0.kill_switch().found(look, version, text)
+    }
+
+    fn draft(&self) -> Option<(i64, String, HaltsDraft)> {
+        let mut draft = self.0.kill_switch().draft()?;
+        let text = std::mem::take(&mut draft.text);
+        Some((draft.version, text, draft))
+    }
+
+    fn written(&self, draft: HaltsDraft, version: i64) {
+        self.0.kill_switch().written(draft, version);
+    }
+
+    fn not_written(&self, reason: String) {
+        self.0.kill_switch().not_written(reason);
     }
 }

@@ -49,12 +49,13 @@ pub(super) struct Sharing {
     pub(super) ownership: Ownership,
     pub(super) host: OrdersHost,
     pub(super) ended_window: Duration,
+    pub(super) halts_changed: Receiver<()>,
 }
 
 impl Sharing {
-    fn membership(self, log: LogHandle) -> Membership<OrdersHost> {
-        let Self { map, ownership, host, ended_window, .. } = self;
-        Membership { map, ownership, log, host, ended_window }
+    fn membership(self, log: LogHandle) -> (Membership<OrdersHost>, Receiver<()>) {
+        let Self { map, ownership, host, ended_window, halts_changed, .. } = self;
+        (Membership { map, ownership, log, host, ended_window }, halts_changed)
     }
 }
 
@@ -120,9 +121,9 @@ impl Launch<'_> {
             match sharing {
                 Some(sharing) => {
                     member.share_feed(role.clone(), stop_orders.clone());
-                    let membership = sharing.membership(log.clone());
+                    let (membership, halts_changed) = sharing.membership(log.clone());
                     let stops = Stops { hand_over: hand_over.clone(), shutdown: shutdown.clone() };
-                    let run = move || member.run_as_member(membership, &stops);
+                    let run = move || member.run_as_member(membership, halts_changed, &stops);
                     operators.spawn("node", shutdown, run).map_err(ServeError::Thread)?;
                 }
                 None => {

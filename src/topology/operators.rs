@@ -34,7 +34,7 @@ impl Operators {
         };
         let serving = async {
             let Self { listeners, http, site, metrics, shutdown, stop } = self;
-            let admin = Rc::new(Admin { site, shutdown });
+            let admin = Rc::new(Admin::new(site, shutdown));
             let serving: Vec<_> = listeners
                 .into_iter()
                 .map(|listener| {

@@ -87,14 +87,22 @@ impl Running {
         let bridge_watch = arguments.redis.is_some().then(|| Arc::new(ShardWatch::new()));
         let woken = watches.iter().chain(&bridge_watch).cloned().collect();
         let (market_writer, market) = open_market(Watchers::new(woken), MarketLimits::default());
-        let kill_switch = KillSwitch::open(arguments.data_dir.kill_switch())?;
+        let file = arguments.data_dir.kill_switch();
+        let (kill_switch, halts_changed) = if arguments.is_member() {
+            let (kill_switch, changed) = KillSwitch::shared(file)?;
+            (kill_switch, Some(changed))
+        } else {
+            (KillSwitch::open(file)?, None)
+        };
         let clock = SteadyClock::start(recovered.last_time);
         let (commands, receivers) = order_commands(recovered.views.clone(), kill_switch, clock);
         let feed_position = recovered.feed_position.clone();
 
         let partitions =
             if arguments.is_member() { PartitionMap::unknown() } else { PartitionMap::alone() };
-        let sharing = listeners.peer_address.map(|peer_address| Sharing {
+        let sharing = listeners.peer_address.zip(halts_changed);
+        let sharing = sharing.map(|(peer_address, halts_changed)| Sharing {
+            halts_changed,
             peer_address,
             map: partitions.clone(),
             ownership: Ownership::default(),

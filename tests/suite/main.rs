@@ -12,6 +12,7 @@ mod client_npm_eventsource;
 mod cluster_cuts;
 mod cluster_feed;
 mod cluster_moves;
+mod cluster_operators;
 mod cluster_postgres;
 mod cluster_prices;
 mod cluster_requests;

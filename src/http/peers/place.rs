@@ -9,7 +9,7 @@ use super::seen::SeenSignatures;
 use super::signature::{PeersSecret, Refused, SIGNATURE_HEADER, Signed};
 use crate::cluster::{NodeId, PartitionMap, Peer, Route};
 use crate::stream::StreamId;
-use crate::types::{Clock, LogThrottle, UserId};
+use crate::types::{Clock, LogThrottle, OrderId, UserId, UserPartition};
 
 /// Header with the position that a stream resumes from.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -116,7 +116,16 @@ impl Peers {
 
     /// Where a request about a user's orders belongs.
     pub(in crate::http) fn place_of_user(&self, user: &UserId) -> Place {
-        match self.map().route(user.partition()) {
+        self.place_of(user.partition())
+    }
+
+    /// Where an operator's request about an order belongs.
+    pub(in crate::http) fn place_of_order(&self, order_id: OrderId) -> Place {
+        self.place_of(order_id.partition())
+    }
+
+    fn place_of(&self, partition: UserPartition) -> Place {
+        match self.map().route(partition) {
             Route::Here => Place::Here,
             Route::Peer(peer) => Place::There(peer),
             Route::Nowhere => Place::Nowhere,

@@ -95,7 +95,8 @@ impl Cluster {
         cluster
     }
 
-    fn data(&self, number: usize) -> PathBuf {
+    /// A member's data directory.
+    pub(crate) fn data(&self, number: usize) -> PathBuf {
         self.folder.path().join(format!("member-{number}"))
     }
 
@@ -126,6 +127,11 @@ impl Cluster {
     /// A member that runs.
     pub(crate) fn member(&self, number: usize) -> &Server {
         self.members[number].as_ref().expect("it runs")
+    }
+
+    /// The members that run.
+    pub(crate) fn running(&self) -> impl Iterator<Item = &Server> {
+        self.members.iter().flatten()
     }
 
     /// Kills a member with SIGKILL.
