@@ -121,6 +121,7 @@ impl QueryPlanner {
         fresh: &mut Vec<OrderId>,
         lost: &mut Vec<OrderId>,
     ) {
+        let (asked, lost_before) = (fresh.len(), lost.len());
         let mut alone = Vec::new();
         fresh.retain(|order_id| match self.difficult.get(order_id) {
             None => true,
@@ -131,6 +132,11 @@ impl QueryPlanner {
             }
         });
         assert!(fresh.len() + alone.len() <= MAX_BATCH, "a request is only split up");
+        assert_eq!(
+            fresh.len() + alone.len() + lost.len() - lost_before,
+            asked,
+            "an order is queried with others, alone, or later"
+        );
         alone.into_iter().for_each(|order_id| self.put(vec![order_id]));
     }
 
@@ -165,12 +171,16 @@ impl QueryPlanner {
 
     /// A request has no readable answer. Returns the orders that are lost; the others are queried
     /// in parts.
-    pub(crate) fn failed(
-        &mut self,
-        now: MonotonicMicros,
-        mut order_ids: Vec<OrderId>,
-    ) -> Vec<OrderId> {
+    pub(crate) fn failed(&mut self, now: MonotonicMicros, order_ids: Vec<OrderId>) -> Vec<OrderId> {
         assert!(order_ids.len() <= MAX_BATCH, "a request has at most what the exchange takes");
+        let waiting = self.in_parts + order_ids.len();
+        let lost = self.split(now, order_ids);
+        assert_eq!(self.in_parts + lost.len(), waiting, "an order is queried in a part, or lost");
+        lost
+    }
+
+    /// Splits the orders of a failed request into parts. Returns those that are lost.
+    fn split(&mut self, now: MonotonicMicros, mut order_ids: Vec<OrderId>) -> Vec<OrderId> {
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         if let [order_id] = order_ids[..] {
             self.note_difficult(now, order_id);

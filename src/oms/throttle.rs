@@ -60,6 +60,7 @@ impl Throttle {
         if self.refusals > 0 && !self.is_closed(now) {
             *self = Self::default();
         }
+        assert!(self.refusals == 0 || self.is_closed(now), "refusals in a row end with a pause");
     }
 
     /// The end of the pause, if there is one at `now`.

@@ -149,6 +149,7 @@ impl OrderEvents {
 
     /// Returns to where the stream was before a send that did not leave.
     pub(super) fn return_to(&mut self, progress: OrderProgress) {
+        assert!(self.stored.is_none(), "the send that did not leave had taken what was stored");
         self.progress = progress;
     }
 

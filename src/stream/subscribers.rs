@@ -58,7 +58,11 @@ impl Subscribers {
         let subscribers = &mut self.by_symbol[symbol];
         let place = place as usize;
         assert!(place < subscribers.len(), "a stream knows its place in each symbol's list");
-        subscribers.swap_remove(place);
+        let removed = subscribers.swap_remove(place);
+        assert!(
+            subscribers.get(place).is_none_or(|moved| moved.key != removed.key),
+            "a stream watches a symbol once"
+        );
         // Frees the memory of a symbol that was popular once.
         if subscribers.len() < subscribers.capacity() / 4 {
             subscribers.shrink_to(subscribers.len() * 2);

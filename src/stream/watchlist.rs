@@ -95,7 +95,9 @@ impl Watchlist {
             self.changed.iter().all(|slot| slot < self.next_slot()),
             "only subscriptions have news"
         );
-        (removed, self.subscriptions.get(usize::from(slot)).copied())
+        let moved = self.subscriptions.get(usize::from(slot)).copied();
+        assert!(moved.is_some() == (slot < last), "the last subscription moves to the free slot");
+        (removed, moved)
     }
 
     /// The stream has moved among the subscribers of a symbol, who know it by the symbol's slot.
