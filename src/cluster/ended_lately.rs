@@ -7,9 +7,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::host::{Membership, PartitionHost};
-use super::membership::FAILURE_PAUSE;
 use super::ownership::in_parts;
-use super::{MEMBER_LEASE, NodeError};
+use super::{FAILURE_PAUSE, MEMBER_LEASE, NodeError};
 use crate::projection::{Connection, PostgresServer, ended_orders};
 use crate::types::UserPartition;
 

@@ -15,7 +15,9 @@ use super::member::Member;
 use super::ownership::Partitions;
 use super::partition_map::PartitionMap;
 use super::session::Session;
-use super::{LOOK_INTERVAL, MEMBER_LEASE, MEMBER_RENEWAL_INTERVAL, NodeError, serves_until};
+use super::{
+    FAILURE_PAUSE, LOOK_INTERVAL, MEMBER_LEASE, MEMBER_RENEWAL_INTERVAL, NodeError, serves_until,
+};
 use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, in_time};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::sync::Receiver;
@@ -23,8 +25,6 @@ use crate::types::{MonotonicMicros, UserPartition};
 
 /// How long a stop waits for others to take over the next users.
 pub(crate) const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause after a failure of Postgres.
-pub(super) const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
 const DRAIN: &str = "UPDATE nodes SET is_draining = true WHERE epoch = $1";
 

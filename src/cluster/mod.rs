@@ -57,6 +57,9 @@ const LEASE_MARGIN: Duration = Duration::from_millis(100);
 /// How often a member looks at what the others do.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Pause after a failure of Postgres.
+const FAILURE_PAUSE: Duration = Duration::from_millis(100);
+
 /// Until when a member may serve whose lease was renewed by a statement that was sent then.
 pub(crate) fn serves_until(asked: MonotonicMicros) -> MonotonicMicros {
     asked.saturating_add(MEMBER_LEASE.saturating_sub(LEASE_MARGIN))

@@ -39,7 +39,8 @@ impl Engines {
         let (first_event, first_effect) = (out.events.len(), out.effects.len());
         for id in self.unmatched.ids() {
             let order_id = self.by_external_id.get(&id).copied();
-            if let Some(order_id) = order_id.filter(|order_id| order_id.partition() == partition) {
+            let is_here = |id: &OrderId| id.partition() == partition && self.has(*id);
+            if let Some(order_id) = order_id.filter(is_here) {
                 self.deliver_unmatched(&id, order_id, out);
             }
         }
@@ -126,10 +127,19 @@ impl Engines {
         self.ended.retain(|(_, order_id)| stays(order_id));
         self.orders_looked_up.retain(|order_id, _| stays(order_id));
         self.used_late.retain(|_, order_id| stays(order_id));
-        for sharing in self.ambiguous.values_mut() {
+        let mut freed = Vec::new();
+        self.ambiguous.retain(|id, sharing| {
             sharing.retain(stays);
+            if let [alone] = sharing.as_slice() {
+                freed.push((id.clone(), *alone));
+            }
+            sharing.len() > 1
+        });
+        for (id, alone) in freed {
+            // Nobody here has the id as well any more.
+            self.by_external_id.insert(id, alone);
+            self.mark_sharing(&[alone], false);
         }
-        self.ambiguous.retain(|_, sharing| sharing.len() > 1);
         if self.is_reconciling() {
             // Its cursor counts ended orders that are gone.
             self.begin_reconciliation();

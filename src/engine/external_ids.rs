@@ -192,7 +192,7 @@ impl Engines {
 
     /// Marks orders that share an exchange id. They stay in memory, because the store can name only
     /// one of them.
-    fn mark_sharing(&mut self, orders: &[OrderId], is_sharing: bool) {
+    pub(super) fn mark_sharing(&mut self, orders: &[OrderId], is_sharing: bool) {
         for order_id in orders {
             // One may have left memory before the other came.
             if let Some(entry) = self.engine_mut(order_id.partition()).orders.get_mut(order_id) {

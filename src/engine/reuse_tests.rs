@@ -135,3 +135,22 @@ fn an_order_that_has_left_memory_comes_back_when_its_id_is_used_again() {
     assert_eq!(rig.order(new).filled_shares, 0);
     assert!(rig.engines.open_case_count() > 0);
 }
+
+#[test]
+fn an_order_has_its_id_alone_once_the_other_one_has_gone_to_another_node() {
+    let mut rig = Rig::new();
+    rig.engines.feed_session(&"s".into(), 0);
+    rig.reconcile();
+    let mine = rig.submitted();
+    let request = rig.request("bob", None, 10);
+    let (theirs, partition) = (request.order_id, request.user.partition());
+    assert_ne!(partition, mine.partition());
+    rig.act(|engines, now, out| engines.create(now, request, ReplyTo(2), out));
+    rig.accept(theirs, "x");
+    assert!(rig.take().contains(&Effect::Alert(Alert::ExternalIdReused { order_id: theirs })));
+    rig.line("x", 1, filled("first", 10));
+    assert_eq!(rig.order(mine).filled_shares, 0, "it may be the other's");
+    rig.act(|engines, _, out| drop(engines.drop_partition(partition, out)));
+    rig.line("x", 2, filled("second", 4));
+    assert_eq!(rig.order(mine).filled_shares, 4);
+}

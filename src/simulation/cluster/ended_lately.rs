@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::around::Around;
-use super::mover::{Shared, in_parts, send};
+use super::commands::{Shared, in_parts, send};
 use super::postgres::{Answer, Question, Reply, Ticket};
 use crate::oms::PartitionCommand;
 use crate::types::{MonotonicMicros, UserPartition};

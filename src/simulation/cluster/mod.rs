@@ -20,6 +20,7 @@
 mod around;
 mod checks;
 mod clock;
+mod commands;
 mod end;
 mod ended_lately;
 mod fault;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::around::Around;
+use super::commands::{Shared, in_parts, send};
 use super::end::End;
 use super::ended_lately::EndedLately;
 use super::postgres::{Answer, Link, Question, Reply, Ticket};
@@ -10,26 +11,11 @@ use crate::cluster::claim::first_lost;
 use crate::cluster::membership::HAND_OVER_TIMEOUT;
 use crate::cluster::ownership::CONNECTED_BEFORE_TAKING;
 use crate::cluster::plan::ClusterView;
-use crate::cluster::{LOOK_INTERVAL, PartitionMap, Route};
-use crate::oms::{OrderCommands, PartitionCommand};
+use crate::cluster::{LOOK_INTERVAL, Route};
+use crate::oms::PartitionCommand;
 use crate::order::TrackedOrder;
-use crate::projection::{Ownership, OwnershipChange};
-use crate::sync::Refused;
-use crate::testing::FaultyDisk;
+use crate::projection::OwnershipChange;
 use crate::types::{MonotonicMicros, UserPartition};
-use crate::wal::LogHandle;
-
-/// Orders in a command, so few that most moves take several.
-const ORDERS_AT_ONCE: usize = 2;
-
-/// What the thread `node` shares with the others of its process.
-pub(super) struct Shared {
-    pub(super) epoch: i64,
-    pub(super) map: PartitionMap,
-    pub(super) ownership: Ownership,
-    pub(super) log: LogHandle<FaultyDisk>,
-    pub(super) commands: OrderCommands,
-}
 
 /// Partitions given to other epochs.
 type Given = Vec<(UserPartition, i64)>;
@@ -320,32 +306,4 @@ fn commands_to_serve(claimed: Claimed, orders: Vec<TrackedOrder>) -> State {
     let mut commands = vec![PartitionCommand::Serve(claimed.partition, reply)];
     commands.extend(in_parts(orders, PartitionCommand::Adopt));
     State::Commanding(commands, claimed, served)
-}
-
-/// Commands about a few each, the last of which comes first.
-pub(super) fn in_parts<T>(
-    all: Vec<T>,
-    command: impl Fn(Vec<T>) -> PartitionCommand,
-) -> Vec<PartitionCommand> {
-    let (mut commands, mut all) = (Vec::new(), all.into_iter());
-    loop {
-        let some: Vec<T> = all.by_ref().take(ORDERS_AT_ONCE).collect();
-        if some.is_empty() {
-            commands.reverse();
-            return commands;
-        }
-        commands.push(command(some));
-    }
-}
-
-/// Sends commands from the end, as far as the orders thread has room.
-pub(super) fn send(commands: &mut Vec<PartitionCommand>, shared: &Shared) {
-    while let Some(command) = commands.pop() {
-        if let Err(Refused::Full(back) | Refused::Closed(back)) =
-            shared.commands.move_partition(command)
-        {
-            commands.push(back);
-            return;
-        }
-    }
 }

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::around::Around;
+use super::commands::Shared;
 use super::end::End;
 use super::feed::FeedThread;
 use super::lease::Lease;
-use super::mover::{Mover, Shared};
+use super::mover::Mover;
 use super::profile::Profile;
 use super::projector::Projector;
 use crate::cluster::{NodeId, PartitionMap};

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::around::Around;
+use super::commands::Shared;
 use super::end::End;
-use super::mover::Shared;
 use super::postgres::{Answer, Link, Question, Reply, Ticket};
 use super::tables::{Refusal, Transaction};
 use crate::order::{Event, NODE_PARTITION, TrackedOrder, decode};
