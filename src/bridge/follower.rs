@@ -69,8 +69,10 @@ pub struct Follower {
     pub(super) metrics: FollowerMetrics,
     pub(super) subscriptions: Subscriptions,
     pub(super) lines: LineReader,
-    /// Messages for which the orders thread had no room.
-    pub(super) waiting: VecDeque<OrderFeedMessage>,
+    /// Messages for which the orders thread had no room, each with the numbering of its session.
+    pub(super) waiting: VecDeque<(OrderFeedMessage, u32)>,
+    /// The last epoch in which this process has read the feed itself; 0 before the first.
+    pub(super) led: u64,
     /// The state of the feed, and when it was told.
     state: Option<(FeedMessage, Instant)>,
     /// The last sequence of the session up to which the prices of all current symbols are known.
@@ -101,6 +103,7 @@ impl Follower {
             subscriptions: Subscriptions::default(),
             lines: LineReader::default(),
             waiting: VecDeque::new(),
+            led: 0,
             state: None,
             position: 0,
             is_level: false,
@@ -118,7 +121,7 @@ impl Follower {
 
     /// Follows until this process leads, or until a stop. Failures of Redis are retried.
     pub(super) async fn follow(&mut self, feed: &mut Feed) {
-        self.lines = LineReader::default();
+        self.lines = LineReader::after_leading(self.led);
         self.has_followed = false;
         let mut backoff = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
         while !self.is_over() {
@@ -401,22 +404,27 @@ impl Follower {
     }
 
     fn take_told_of(&mut self, entry: Entry) -> Option<TimestampMicros> {
-        let Told { messages, heard, is_after_hole } = self.lines.take(entry);
-        self.metrics.holes.inc_by(u64::from(is_after_hole));
-        self.waiting.extend(messages);
+        let told = self.lines.take(entry);
+        self.metrics.holes.inc_by(u64::from(told.is_after_hole));
+        let heard = told.heard;
+        self.await_room(told);
         heard
     }
 
+    fn await_room(&mut self, Told { messages, numbering, .. }: Told) {
+        self.waiting.extend(messages.into_iter().map(|message| (message, numbering)));
+    }
+
     pub(super) fn take_told(&mut self, told: Told, feed: &mut Feed) {
-        self.waiting.extend(told.messages);
+        self.await_room(told);
         self.hand_over(feed);
     }
 
     /// Hands lines on, as far as the orders thread has room for them.
     pub(super) fn hand_over(&mut self, feed: &mut Feed) {
-        while let Some(message) = self.waiting.pop_front() {
-            if let Err(message) = feed.hand_over_followed(message) {
-                self.waiting.push_front(message);
+        while let Some((message, numbering)) = self.waiting.pop_front() {
+            if let Err(message) = feed.hand_over_followed(message, numbering) {
+                self.waiting.push_front((message, numbering));
                 return;
             }
         }

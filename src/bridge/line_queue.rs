@@ -175,7 +175,7 @@ mod tests {
 
     fn line(epoch: u64, number: u64) -> PublishedLine {
         let message = OrderFeedMessage::Position { sequence: number };
-        PublishedLine { epoch, number, session: "s".into(), heard: None, message }
+        PublishedLine { epoch, number, session: "s".into(), numbering: 0, heard: None, message }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::feed_lease::FeedLease;
 use super::publisher::Publisher;
 use super::redis::RedisLink;
 use crate::bridge::line_queue::LineQueue;
-use crate::bridge::line_reader::LineReader;
+use crate::bridge::line_reader::{LineReader, Told};
 use crate::bridge::stream_id::Entry;
 use crate::cluster::NodeId;
 use crate::exchange::feed::order_lines::OrderLines;
@@ -39,8 +39,10 @@ pub(super) struct FeedThread {
     must_announce: bool,
     beats_at: MonotonicMicros,
     lines: LineReader,
-    /// Messages for which the orders thread had no room.
-    waiting: VecDeque<OrderFeedMessage>,
+    /// Messages for which the orders thread had no room, each with the numbering of its session.
+    waiting: VecDeque<(OrderFeedMessage, u32)>,
+    /// The last epoch in which it has read the feed; 0 before the first.
+    led: u64,
     link: Option<RedisLink>,
 }
 
@@ -62,6 +64,7 @@ impl FeedThread {
             beats_at: MonotonicMicros::new(0),
             lines: LineReader::default(),
             waiting: VecDeque::new(),
+            led: 0,
             link: None,
         }
     }
@@ -77,7 +80,7 @@ impl FeedThread {
             self.read(around);
         } else {
             if self.reads_in.take().is_some() {
-                (self.lines, self.link) = (LineReader::default(), None);
+                (self.lines, self.link) = (LineReader::after_leading(self.led), None);
             }
             self.follow(around);
         }
@@ -119,13 +122,13 @@ impl FeedThread {
         }
         self.must_announce = true;
         self.orders.begin_epoch(epoch);
-        self.reads_in = Some(epoch);
+        (self.reads_in, self.led) = (Some(epoch), epoch);
     }
 
     /// Up to where our orders thread has the lines.
     fn handed_lines(&mut self) -> Option<u64> {
         if self.waiting.is_empty() {
-            return self.lines.position().map(|(_, sequence)| *sequence);
+            return self.lines.position().map(|(.., sequence)| *sequence);
         }
         // It reconciles its orders now in any case.
         self.waiting.clear();
@@ -188,22 +191,27 @@ impl FeedThread {
     /// A connection begins.
     fn begin_lines(&mut self, around: &Around<'_>) {
         if let Some(told) = self.lines.connect(around.redis.newest().cloned()) {
-            self.waiting.extend(told.messages);
+            self.await_room(told);
         }
         self.hand_over();
     }
 
     fn take_lines(&mut self, entries: Vec<Entry>) {
         for entry in entries {
-            self.waiting.extend(self.lines.take(entry).messages);
+            let told = self.lines.take(entry);
+            self.await_room(told);
         }
         self.hand_over();
     }
 
+    fn await_room(&mut self, Told { messages, numbering, .. }: Told) {
+        self.waiting.extend(messages.into_iter().map(|message| (message, numbering)));
+    }
+
     /// Hands lines on, as far as the orders thread has room for them.
     fn hand_over(&mut self) {
-        while let Some(message) = self.waiting.front() {
-            if self.orders.try_send_followed(message.clone()).is_err() {
+        while let Some((message, numbering)) = self.waiting.front() {
+            if self.orders.try_send_followed(message.clone(), *numbering).is_err() {
                 return;
             }
             self.waiting.pop_front();
