@@ -22,6 +22,7 @@ mod passing_tests;
 mod path;
 mod peer_router;
 mod peers;
+mod posted_lines;
 mod problem;
 mod quarantine;
 mod query;
