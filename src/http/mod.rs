@@ -44,5 +44,5 @@ pub use keys::{KeysDirectory, KeysError};
 pub use limits::{HttpLimits, OPERATOR_CONNECTIONS};
 pub use metrics::HttpMetrics;
 pub use peers::{PeerMetrics, PeerOptions, Peers, PeersSecret};
-pub use relay::Relays;
+pub use relay::{RelayLimits, Relays};
 pub use room::ClientRoom;
