@@ -40,6 +40,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause before Redis is tried again: at first and at most.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
+/// How long an answer of Redis shows that it is there. It answers twice a second.
+pub(crate) const HEARD_FOR: Duration = Duration::from_secs(2);
 /// Least time between two log lines about a Redis that fails.
 const LOG_PACE: Duration = Duration::from_secs(10);
 
@@ -149,6 +151,7 @@ impl Follower {
     /// No price is current any more.
     fn disconnect(&mut self, feed: &mut Feed) {
         feed.set_up(false);
+        self.role.hears_redis_no_more();
         for symbol in self.subscriptions.current() {
             self.interest.set_followed(symbol, false);
         }
@@ -169,11 +172,8 @@ impl Follower {
             self.take_state(state, feed);
             self.state = None;
         }
-        let newest_line = newest(&mut links.keys).await?;
-        if let Some(told) = self.lines.connect(newest_line) {
-            self.take_told(told, feed);
-        }
-        self.hand_over(feed);
+        self.begin_lines(&mut links, feed).await?;
+        self.note_heard();
         backoff.reset();
         let mut looks = interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -188,7 +188,9 @@ impl Follower {
                     continue;
                 }
                 entries = &mut reading, if self.waiting.is_empty() => {
-                    self.take_lines(entries?, feed);
+                    let entries = entries?;
+                    self.note_heard();
+                    self.take_lines(entries, feed);
                     reading.set(links.read_lines(self.lines.last()));
                     continue;
                 }
@@ -198,6 +200,21 @@ impl Follower {
             self.follow_watched(&mut links, feed).await?;
         }
         Ok(())
+    }
+
+    /// Finds out where reading of the lines begins or goes on.
+    async fn begin_lines(&mut self, links: &mut Links, feed: &mut Feed) -> Result<(), LinkError> {
+        let newest_line = newest(&mut links.keys).await?;
+        if let Some(told) = self.lines.connect(newest_line) {
+            self.take_told(told, feed);
+        }
+        self.hand_over(feed);
+        Ok(())
+    }
+
+    fn note_heard(&self) {
+        let now = MonotonicMicros::now();
+        self.role.hears_redis(now, now.saturating_add(HEARD_FOR));
     }
 
     /// Takes a message, and those that have come with it.

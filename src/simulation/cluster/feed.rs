@@ -9,6 +9,7 @@ use super::around::Around;
 use super::feed_lease::FeedLease;
 use super::publisher::Publisher;
 use super::redis::RedisLink;
+use crate::bridge::follower::HEARD_FOR;
 use crate::bridge::line_queue::LineQueue;
 use crate::bridge::line_reader::{LineReader, Told};
 use crate::bridge::stream_id::Entry;
@@ -91,7 +92,10 @@ impl FeedThread {
         let leading = self.role.leading_epoch_at(around.now.monotonic);
         match leading.filter(|epoch| self.reads_in == Some(*epoch)) {
             Some(epoch) => self.publisher.step(epoch, self.last_read, around),
-            None => self.publisher.disconnect(),
+            None => {
+                self.publisher.disconnect();
+                self.role.redis_takes();
+            }
         }
     }
 
@@ -174,14 +178,18 @@ impl FeedThread {
     /// Takes the lines of the holder.
     fn follow(&mut self, around: &Around<'_>) {
         self.hand_over();
+        let now = around.now.monotonic;
         if !around.has_redis {
             self.link = None;
+            self.role.hears_redis_no_more();
             return;
         }
         if self.link != Some(around.redis_link) {
             self.link = Some(around.redis_link);
+            self.role.hears_redis_no_more();
             self.begin_lines(around);
         }
+        self.role.hears_redis(now, now.saturating_add(HEARD_FOR));
         if self.waiting.is_empty() {
             self.take_lines(around.redis.after(self.lines.last(), around.most));
         }
