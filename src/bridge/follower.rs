@@ -42,6 +42,9 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
 /// How long an answer of Redis shows that it is there. It answers twice a second.
 pub(crate) const HEARD_FOR: Duration = Duration::from_secs(2);
+/// Silence of the stream of lines, after which its newest entry is looked at: it may have begun anew with
+/// ids below what was read. Its writer speaks each second.
+pub(crate) const LINES_SILENCE: Duration = Duration::from_secs(2);
 /// Least time between two log lines about a Redis that fails.
 const LOG_PACE: Duration = Duration::from_secs(10);
 
@@ -178,6 +181,7 @@ impl Follower {
         let mut looks = interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reading = pin!(links.read_lines(self.lines.last()));
+        let mut last_lines = Instant::now();
         while !self.is_over() {
             let interest = Arc::clone(&self.interest);
             let asked =
@@ -190,6 +194,12 @@ impl Follower {
                 entries = &mut reading, if self.waiting.is_empty() => {
                     let entries = entries?;
                     self.note_heard();
+                    if !entries.is_empty() {
+                        last_lines = Instant::now();
+                    } else if last_lines.elapsed() >= LINES_SILENCE {
+                        last_lines = Instant::now();
+                        self.begin_lines(&mut links, feed).await?;
+                    }
                     self.take_lines(entries, feed);
                     reading.set(links.read_lines(self.lines.last()));
                     continue;

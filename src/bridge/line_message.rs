@@ -19,6 +19,9 @@ pub(super) struct LineMessage {
     /// How often the session's numbering has restarted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) numbering: u32,
+    /// The process that has written it; 0 if it does not tell.
+    #[serde(default)]
+    pub(super) writer: u64,
     #[serde(flatten)]
     kind: Kind,
 }
@@ -42,7 +45,7 @@ enum Kind {
 }
 
 impl LineMessage {
-    pub(super) fn of(published: &PublishedLine) -> Self {
+    pub(super) fn of(published: &PublishedLine, writer: u64) -> Self {
         let kind = match &published.message {
             OrderFeedMessage::Session { .. } => Kind::Session,
             OrderFeedMessage::Renumbered { .. } => Kind::Renumbered,
@@ -58,7 +61,7 @@ impl LineMessage {
             }
         };
         let (session, sequence) = (published.session.clone(), published.message.sequence());
-        Self { session, sequence, numbering: published.numbering, kind }
+        Self { session, sequence, numbering: published.numbering, writer, kind }
     }
 
     /// What it tells an orders thread.
@@ -149,7 +152,7 @@ mod tests {
                 heard,
                 message: message.clone(),
             };
-            let bytes = encode(&LineMessage::of(&published));
+            let bytes = encode(&LineMessage::of(&published, 9));
             let read: LineMessage = serde_json::from_slice(&bytes).unwrap();
             assert_eq!((read.heard(), &read.session, read.numbering), (heard, &session, 3));
             assert_eq!(read.message(), message);

@@ -17,6 +17,8 @@ pub(crate) struct LineReader {
     position: Option<(CompactString, u32, u64)>,
     /// Entries may be missing before the next one.
     is_unsure: bool,
+    /// Who has written the last entry.
+    writer: u64,
     /// Entries up to this epoch say nothing new: this process has read the feed itself in it.
     led: u64,
 }
@@ -65,6 +67,7 @@ impl LineReader {
                 // has ended since. The next entry tells what was missed.
                 if let Ok(read) = serde_json::from_slice::<LineMessage>(&text) {
                     self.position = Some((read.session, read.numbering, read.sequence));
+                    self.writer = read.writer;
                 }
                 (self.last, self.is_unsure) = (Some(id), true);
                 None
@@ -79,13 +82,15 @@ impl LineReader {
     /// Takes the next entry.
     pub(crate) fn take(&mut self, (id, text): Entry) -> Told {
         let follows = self.last.is_some_and(|last| id.follows(last));
-        let is_missing = !follows || std::mem::take(&mut self.is_unsure);
         self.last = Some(id);
         let Ok(read) = serde_json::from_slice::<LineMessage>(&text) else {
             // Its order is not known.
             self.is_unsure = true;
             return Told { messages: Vec::new(), numbering: 0, heard: None, is_after_hole: true };
         };
+        // Two processes have written in one epoch if it was set back.
+        let is_of_another = std::mem::replace(&mut self.writer, read.writer) != read.writer;
+        let is_missing = !follows || is_of_another || self.is_unsure;
         let heard = read.heard();
         let (session, numbering, before) = (read.session.clone(), read.numbering, read.before());
         self.position = Some((session.clone(), numbering, read.sequence));
@@ -108,7 +113,7 @@ mod tests {
     fn entry(epoch: u64, number: u64, message: OrderFeedMessage) -> Entry {
         let line =
             PublishedLine { epoch, number, session: "s".into(), numbering: 2, heard: None, message };
-        (EntryId { epoch, number }, encode(&LineMessage::of(&line)))
+        (EntryId { epoch, number }, encode(&LineMessage::of(&line, 1)))
     }
 
     fn session(sequence: u64) -> OrderFeedMessage {

@@ -128,7 +128,7 @@ impl Publisher {
             market,
             watch,
             role,
-            lines: lines.map(LineQueue::new),
+            lines: lines.map(|lines| LineQueue::new(lines, rand::random())),
             metrics,
             published,
             behind: Vec::new(),

@@ -103,6 +103,29 @@ fn a_holder_of_the_feed_that_alone_is_cut_off_from_redis_leaves_it_to_another() 
 }
 
 #[test]
+fn followers_notice_that_the_stream_of_lines_began_anew_behind_what_they_have_read() {
+    /// Lines that a follower takes in two seconds.
+    const SOME_LINES: u64 = 3;
+    let cluster = Cluster::start(&[]);
+    let followers = || {
+        let leaders = leaders(&cluster);
+        (0..3).filter(move |member| !leaders.contains(member))
+    };
+    let holes = |member: usize| cluster.member(member).metric("follower_holes_total");
+    let before: Vec<u64> = (0..3).map(holes).collect();
+    // As if the feed's lease had been set back from there.
+    cluster.redis.ask(&["XADD", "orders:lines", "999999-1", "entry", "{}"]);
+    until("it to be read", || {
+        followers().all(|member| holes(member) > before[member]).then_some(())
+    });
+    let lines = |member: usize| cluster.member(member).metric("follower_order_lines_total");
+    let before: Vec<u64> = (0..3).map(lines).collect();
+    until("lines to be followed again", || {
+        followers().all(|member| lines(member) >= before[member] + SOME_LINES).then_some(())
+    });
+}
+
+#[test]
 fn trading_goes_on_without_redis() {
     /// So many connections fail in more than ten seconds: one a second.
     const FAILURES: u64 = 10;

@@ -9,7 +9,7 @@ use super::around::Around;
 use super::feed_lease::FeedLease;
 use super::publisher::Publisher;
 use super::redis::RedisLink;
-use crate::bridge::follower::HEARD_FOR;
+use crate::bridge::follower::{HEARD_FOR, LINES_SILENCE};
 use crate::bridge::line_queue::LineQueue;
 use crate::bridge::line_reader::{LineReader, Told};
 use crate::bridge::stream_id::Entry;
@@ -45,6 +45,8 @@ pub(super) struct FeedThread {
     /// The last epoch in which it has read the feed; 0 before the first.
     led: u64,
     link: Option<RedisLink>,
+    /// When there were lines last.
+    lines_at: MonotonicMicros,
 }
 
 impl FeedThread {
@@ -53,9 +55,10 @@ impl FeedThread {
         let mut orders = OrderLines::new(to_orders);
         orders.publish(published);
         let role = FeedRole::follower();
+        let writer = id.1.unsigned_abs();
         Self {
             lease: FeedLease::new(id, role.clone()),
-            publisher: Publisher::new(LineQueue::new(to_publish), role.clone()),
+            publisher: Publisher::new(LineQueue::new(to_publish, writer), role.clone()),
             role,
             orders,
             reads_in: None,
@@ -67,6 +70,7 @@ impl FeedThread {
             waiting: VecDeque::new(),
             led: 0,
             link: None,
+            lines_at: MonotonicMicros::new(0),
         }
     }
 
@@ -188,10 +192,18 @@ impl FeedThread {
             self.link = Some(around.redis_link);
             self.role.hears_redis_no_more();
             self.begin_lines(around);
+            self.lines_at = now;
         }
         self.role.hears_redis(now, now.saturating_add(HEARD_FOR));
         if self.waiting.is_empty() {
-            self.take_lines(around.redis.after(self.lines.last(), around.most));
+            let entries = around.redis.after(self.lines.last(), around.most);
+            if !entries.is_empty() {
+                self.lines_at = now;
+            } else if now.saturating_since(self.lines_at) >= LINES_SILENCE {
+                self.lines_at = now;
+                self.begin_lines(around);
+            }
+            self.take_lines(entries);
         }
         self.last_read = around.redis.sequence.or(self.last_read);
     }
