@@ -111,8 +111,14 @@ mod tests {
     use crate::exchange::PublishedLine;
 
     fn entry(epoch: u64, number: u64, message: OrderFeedMessage) -> Entry {
-        let line =
-            PublishedLine { epoch, number, session: "s".into(), numbering: 2, heard: None, message };
+        let line = PublishedLine {
+            epoch,
+            number,
+            session: "s".into(),
+            numbering: 2,
+            heard: None,
+            message,
+        };
         (EntryId { epoch, number }, encode(&LineMessage::of(&line, 1)))
     }
 

@@ -349,7 +349,10 @@ mod tests {
         assert_eq!(hesitation(&role, None, at(23)), Duration::ZERO);
         // Redis answers, and took nothing.
         assert_eq!(hesitation(&role, Some(at(22)), at(23)), HESITATION);
-        assert_eq!(hesitation(&role, Some(at(22)), at(22).saturating_add(STAYS_OUT)), Duration::ZERO);
+        assert_eq!(
+            hesitation(&role, Some(at(22)), at(22).saturating_add(STAYS_OUT)),
+            Duration::ZERO
+        );
     }
 
     #[test]

@@ -48,7 +48,10 @@ pub(super) async fn take(app: &App, body: &[u8]) -> Result<HttpResponse, Problem
     Ok(webhook::recorded())
 }
 
-async fn record_here(app: &App, PostedLines { session, lines }: PostedLines) -> Result<(), Problem> {
+async fn record_here(
+    app: &App,
+    PostedLines { session, lines }: PostedLines,
+) -> Result<(), Problem> {
     for part in lines.into_parts(WEBHOOK_PART_LINES) {
         let commands = app.site.orders.commands();
         let waiting = commands.webhook(&session, part).map_err(|_overloaded| again())?;
@@ -66,8 +69,8 @@ async fn hand_to(app: &App, peers: &Peers, peer: Peer, body: &Bytes) -> bool {
     metrics.passed_on.inc();
     let limit = peers.answer_timeout();
     let asked = timeout(limit, ask(&app.peer_pool, peers, peer, body)).await;
-    let asked = asked
-        .unwrap_or_else(|| Err(Unanswered::Unknown(format!("no answer within {limit:?}"))));
+    let asked =
+        asked.unwrap_or_else(|| Err(Unanswered::Unknown(format!("no answer within {limit:?}"))));
     match asked {
         Ok(StatusCode::NO_CONTENT) => true,
         Ok(status) => {

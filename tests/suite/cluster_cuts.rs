@@ -139,7 +139,11 @@ fn trading_goes_on_without_redis() {
         (failures >= FAILURES).then_some(())
     });
     traders.await_progress();
-    assert_eq!(cluster.database.number(FEED_EPOCH), epoch, "nobody is better placed to read the feed");
+    assert_eq!(
+        cluster.database.number(FEED_EPOCH),
+        epoch,
+        "nobody is better placed to read the feed"
+    );
     cluster.redis.start_again();
     until("Redis to be followed again", || (cluster.metric("follower_up") == 2).then_some(()));
     buy(&cluster, "with", &mut bought);

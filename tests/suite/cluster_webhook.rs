@@ -66,6 +66,8 @@ fn lines_that_are_posted_to_any_member_reach_the_one_that_has_the_order() {
     let answer = post(cluster.member(0), &lines);
     assert_eq!((answer.status, &answer.body["code"]), (503, &json!("unavailable")));
     assert!(answer.headers.contains_key("retry-after"));
-    until("the lines to be recorded", || (post(cluster.member(2), &lines).status == 204).then_some(()));
+    until("the lines to be recorded", || {
+        (post(cluster.member(2), &lines).status == 204).then_some(())
+    });
     assert_eq!(clients[2].order(id)["filledShares"], 7);
 }
