@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use compact_str::CompactString;
 use tokio::time::timeout;
 
 use super::BridgeError;
@@ -49,6 +50,7 @@ impl FeedThread {
             };
             runtime.block_on(follower.take_over(epoch, &mut feed));
             interest.set_all(true);
+            follower.led = epoch;
             feed.lead(epoch);
             interest.set_all(false);
         }
@@ -143,7 +145,7 @@ impl Follower {
     }
 
     /// Up to where the orders thread has the lines.
-    fn handed_lines(&mut self) -> Option<(compact_str::CompactString, u64)> {
+    fn handed_lines(&mut self) -> Option<(CompactString, u32, u64)> {
         if self.waiting.is_empty() {
             return self.lines.position().cloned();
         }

@@ -40,6 +40,11 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause before Redis is tried again: at first and at most.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
+/// How long an answer of Redis shows that it is there. It answers twice a second.
+pub(crate) const HEARD_FOR: Duration = Duration::from_secs(2);
+/// Silence of the stream of lines, after which its newest entry is looked at: it may have begun anew with
+/// ids below what was read. Its writer speaks each second.
+pub(crate) const LINES_SILENCE: Duration = Duration::from_secs(2);
 /// Least time between two log lines about a Redis that fails.
 const LOG_PACE: Duration = Duration::from_secs(10);
 
@@ -69,8 +74,10 @@ pub struct Follower {
     pub(super) metrics: FollowerMetrics,
     pub(super) subscriptions: Subscriptions,
     pub(super) lines: LineReader,
-    /// Messages for which the orders thread had no room.
-    pub(super) waiting: VecDeque<OrderFeedMessage>,
+    /// Messages for which the orders thread had no room, each with the numbering of its session.
+    pub(super) waiting: VecDeque<(OrderFeedMessage, u32)>,
+    /// The last epoch in which this process has read the feed itself; 0 before the first.
+    pub(super) led: u64,
     /// The state of the feed, and when it was told.
     state: Option<(FeedMessage, Instant)>,
     /// The last sequence of the session up to which the prices of all current symbols are known.
@@ -101,6 +108,7 @@ impl Follower {
             subscriptions: Subscriptions::default(),
             lines: LineReader::default(),
             waiting: VecDeque::new(),
+            led: 0,
             state: None,
             position: 0,
             is_level: false,
@@ -118,7 +126,7 @@ impl Follower {
 
     /// Follows until this process leads, or until a stop. Failures of Redis are retried.
     pub(super) async fn follow(&mut self, feed: &mut Feed) {
-        self.lines = LineReader::default();
+        self.lines = LineReader::after_leading(self.led);
         self.has_followed = false;
         let mut backoff = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
         while !self.is_over() {
@@ -146,6 +154,7 @@ impl Follower {
     /// No price is current any more.
     fn disconnect(&mut self, feed: &mut Feed) {
         feed.set_up(false);
+        self.role.hears_redis_no_more();
         for symbol in self.subscriptions.current() {
             self.interest.set_followed(symbol, false);
         }
@@ -166,15 +175,13 @@ impl Follower {
             self.take_state(state, feed);
             self.state = None;
         }
-        let newest_line = newest(&mut links.keys).await?;
-        if let Some(told) = self.lines.connect(newest_line) {
-            self.take_told(told, feed);
-        }
-        self.hand_over(feed);
+        self.begin_lines(&mut links, feed).await?;
+        self.note_heard();
         backoff.reset();
         let mut looks = interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reading = pin!(links.read_lines(self.lines.last()));
+        let mut last_lines = Instant::now();
         while !self.is_over() {
             let interest = Arc::clone(&self.interest);
             let asked =
@@ -185,7 +192,15 @@ impl Follower {
                     continue;
                 }
                 entries = &mut reading, if self.waiting.is_empty() => {
-                    self.take_lines(entries?, feed);
+                    let entries = entries?;
+                    self.note_heard();
+                    if !entries.is_empty() {
+                        last_lines = Instant::now();
+                    } else if last_lines.elapsed() >= LINES_SILENCE {
+                        last_lines = Instant::now();
+                        self.begin_lines(&mut links, feed).await?;
+                    }
+                    self.take_lines(entries, feed);
                     reading.set(links.read_lines(self.lines.last()));
                     continue;
                 }
@@ -195,6 +210,21 @@ impl Follower {
             self.follow_watched(&mut links, feed).await?;
         }
         Ok(())
+    }
+
+    /// Finds out where reading of the lines begins or goes on.
+    async fn begin_lines(&mut self, links: &mut Links, feed: &mut Feed) -> Result<(), LinkError> {
+        let newest_line = newest(&mut links.keys).await?;
+        if let Some(told) = self.lines.connect(newest_line) {
+            self.take_told(told, feed);
+        }
+        self.hand_over(feed);
+        Ok(())
+    }
+
+    fn note_heard(&self) {
+        let now = MonotonicMicros::now();
+        self.role.hears_redis(now, now.saturating_add(HEARD_FOR));
     }
 
     /// Takes a message, and those that have come with it.
@@ -401,22 +431,27 @@ impl Follower {
     }
 
     fn take_told_of(&mut self, entry: Entry) -> Option<TimestampMicros> {
-        let Told { messages, heard, is_after_hole } = self.lines.take(entry);
-        self.metrics.holes.inc_by(u64::from(is_after_hole));
-        self.waiting.extend(messages);
+        let told = self.lines.take(entry);
+        self.metrics.holes.inc_by(u64::from(told.is_after_hole));
+        let heard = told.heard;
+        self.await_room(told);
         heard
     }
 
+    fn await_room(&mut self, Told { messages, numbering, .. }: Told) {
+        self.waiting.extend(messages.into_iter().map(|message| (message, numbering)));
+    }
+
     pub(super) fn take_told(&mut self, told: Told, feed: &mut Feed) {
-        self.waiting.extend(told.messages);
+        self.await_room(told);
         self.hand_over(feed);
     }
 
     /// Hands lines on, as far as the orders thread has room for them.
     pub(super) fn hand_over(&mut self, feed: &mut Feed) {
-        while let Some(message) = self.waiting.pop_front() {
-            if let Err(message) = feed.hand_over_followed(message) {
-                self.waiting.push_front(message);
+        while let Some((message, numbering)) = self.waiting.pop_front() {
+            if let Err(message) = feed.hand_over_followed(message, numbering) {
+                self.waiting.push_front((message, numbering));
                 return;
             }
         }

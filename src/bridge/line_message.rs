@@ -16,6 +16,12 @@ pub(super) struct LineMessage {
     /// The feed session as the exchange names it.
     pub(super) session: CompactString,
     pub(super) sequence: u64,
+    /// How often the session's numbering has restarted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) numbering: u32,
+    /// The process that has written it; 0 if it does not tell.
+    #[serde(default)]
+    pub(super) writer: u64,
     #[serde(flatten)]
     kind: Kind,
 }
@@ -39,7 +45,7 @@ enum Kind {
 }
 
 impl LineMessage {
-    pub(super) fn of(published: &PublishedLine) -> Self {
+    pub(super) fn of(published: &PublishedLine, writer: u64) -> Self {
         let kind = match &published.message {
             OrderFeedMessage::Session { .. } => Kind::Session,
             OrderFeedMessage::Renumbered { .. } => Kind::Renumbered,
@@ -55,12 +61,12 @@ impl LineMessage {
             }
         };
         let (session, sequence) = (published.session.clone(), published.message.sequence());
-        Self { session, sequence, kind }
+        Self { session, sequence, numbering: published.numbering, writer, kind }
     }
 
     /// What it tells an orders thread.
     pub(super) fn message(self) -> OrderFeedMessage {
-        let Self { session, sequence, kind } = self;
+        let Self { session, sequence, kind, .. } = self;
         match kind {
             Kind::Session => OrderFeedMessage::Session { session, sequence },
             Kind::Renumbered => OrderFeedMessage::Renumbered { session, sequence },
@@ -104,6 +110,11 @@ impl LineMessage {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,12 +148,13 @@ mod tests {
                 epoch: 2,
                 number: 1,
                 session: session.clone(),
+                numbering: 3,
                 heard,
                 message: message.clone(),
             };
-            let bytes = encode(&LineMessage::of(&published));
+            let bytes = encode(&LineMessage::of(&published, 9));
             let read: LineMessage = serde_json::from_slice(&bytes).unwrap();
-            assert_eq!((read.heard(), &read.session), (heard, &session));
+            assert_eq!((read.heard(), &read.session, read.numbering), (heard, &session, 3));
             assert_eq!(read.message(), message);
         }
     }

@@ -29,8 +29,12 @@ pub(crate) struct LineQueue {
     lines: Receiver<PublishedLine>,
     /// Taken from the queue, and sent, if at all, without an answer yet.
     taken: VecDeque<PublishedLine>,
-    /// The newest entry of the stream, if it is of a later epoch than ours, and since when.
+    /// The newest entry of the stream, if it is another's and of no earlier epoch than ours, and since when.
     ahead: Option<(EntryId, MonotonicMicros)>,
+    /// The last epoch of which entries were sent, or may have been.
+    sent_in: u64,
+    /// Tells the entries of this process from those of others.
+    writer: u64,
 }
 
 /// What the stream is to this queue when a connection begins.
@@ -38,15 +42,16 @@ pub(crate) struct LineQueue {
 pub(crate) enum Found {
     /// It goes on with our lines.
     Ours,
-    /// A later epoch writes it.
+    /// A later epoch writes it, or another process in ours.
     Later,
-    /// It has a later epoch, and nobody writes it: the lease was set back. It is to begin anew.
+    /// The same, and nobody writes it: the lease was set back. It is to begin anew.
     Abandoned,
 }
 
 impl LineQueue {
-    pub(crate) fn new(lines: Receiver<PublishedLine>) -> Self {
-        Self { lines, taken: VecDeque::new(), ahead: None }
+    /// The queue of a process that no other has the number `writer` of.
+    pub(crate) fn new(lines: Receiver<PublishedLine>, writer: u64) -> Self {
+        Self { lines, taken: VecDeque::new(), ahead: None, sent_in: 0, writer }
     }
 
     /// Whether there are lines to send.
@@ -87,7 +92,8 @@ impl LineQueue {
         now: MonotonicMicros,
     ) -> Found {
         let Some(newest) = newest else { return Found::Ours };
-        if newest.epoch > epoch {
+        let is_of_another = newest.epoch == epoch && self.sent_in != epoch;
+        if newest.epoch > epoch || is_of_another {
             let (seen, since) = *self.ahead.get_or_insert((newest, now));
             if seen != newest {
                 self.ahead = Some((newest, now));
@@ -121,7 +127,7 @@ impl LineQueue {
                 tracing::warn!(
                     epoch,
                     found = newest.map(|newest| newest.epoch),
-                    "the stream of order lines has a later epoch than the lease of the feed: it begins anew"
+                    "the lease of the feed was set back behind the stream of order lines: it begins anew"
                 );
                 redis::cmd("DEL").arg(LINES).query_async(&mut connection).await
             }
@@ -129,10 +135,11 @@ impl LineQueue {
     }
 
     /// The entries to be added to the stream.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> {
+    pub(crate) fn entries(&mut self) -> impl Iterator<Item = Entry> {
+        self.sent_in = self.taken.back().map_or(self.sent_in, |line| line.epoch);
         self.taken.iter().map(|line| {
             let id = EntryId { epoch: line.epoch, number: line.number };
-            (id, encode(&LineMessage::of(line)))
+            (id, encode(&LineMessage::of(line, self.writer)))
         })
     }
 
@@ -175,13 +182,13 @@ mod tests {
 
     fn line(epoch: u64, number: u64) -> PublishedLine {
         let message = OrderFeedMessage::Position { sequence: number };
-        PublishedLine { epoch, number, session: "s".into(), heard: None, message }
+        PublishedLine { epoch, number, session: "s".into(), numbering: 0, heard: None, message }
     }
 
     #[test]
     fn entries_have_the_epoch_and_the_number_as_their_id() {
         let (sender, receiver) = mailbox(8);
-        let mut queue = LineQueue::new(receiver);
+        let mut queue = LineQueue::new(receiver, 1);
         for line in [line(7, 1), line(7, 2)] {
             sender.try_send(line).unwrap();
         }
@@ -198,7 +205,7 @@ mod tests {
         for line in [line(6, 9), line(7, 1), line(7, 2)] {
             sender.try_send(line).unwrap();
         }
-        let mut queue = LineQueue::new(receiver);
+        let mut queue = LineQueue::new(receiver, 1);
         assert!(!queue.is_empty());
         queue.keep_epoch(7);
         assert_eq!(queue.taken.iter().map(|line| line.number).collect::<Vec<_>>(), [1, 2]);
@@ -207,7 +214,7 @@ mod tests {
     #[test]
     fn a_stream_of_a_later_epoch_is_left_alone_unless_it_stands_still() {
         let (sender, receiver) = mailbox(8);
-        let mut queue = LineQueue::new(receiver);
+        let mut queue = LineQueue::new(receiver, 1);
         for number in 1..=3 {
             sender.try_send(line(7, number)).unwrap();
         }
@@ -217,8 +224,26 @@ mod tests {
         assert_eq!(queue.find(7, entry(8, 1), at(0)), Found::Later);
         assert_eq!(queue.find(7, entry(8, 2), at(3_000_000)), Found::Later, "somebody writes it");
         assert_eq!(queue.find(7, entry(8, 2), at(6_000_000)), Found::Abandoned);
+        queue.entries().for_each(drop);
         assert_eq!(queue.find(7, entry(7, 2), at(6_000_000)), Found::Ours);
         let ids: Vec<_> = queue.entries().map(|(id, _)| id.number).collect();
         assert_eq!(ids, [3], "Redis has the others");
+    }
+
+    #[test]
+    fn lines_of_another_process_in_our_epoch_are_not_taken_for_ours() {
+        let (sender, receiver) = mailbox(8);
+        let mut queue = LineQueue::new(receiver, 1);
+        for number in 1..=3 {
+            sender.try_send(line(7, number)).unwrap();
+        }
+        queue.keep_epoch(7);
+        let at = MonotonicMicros::new;
+        let newest = Some(EntryId { epoch: 7, number: 2 });
+        assert_eq!(queue.find(7, newest, at(0)), Found::Later, "it may not know yet");
+        assert_eq!(queue.find(7, newest, at(3_000_000)), Found::Abandoned);
+        let ids: Vec<_> = queue.entries().map(|(id, _)| id.number).collect();
+        assert_eq!(ids, [1, 2, 3]);
+        assert_eq!(queue.find(7, newest, at(3_000_001)), Found::Ours, "they were sent since");
     }
 }

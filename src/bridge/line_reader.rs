@@ -13,10 +13,14 @@ use crate::types::TimestampMicros;
 pub(crate) struct LineReader {
     /// The last entry; `None` before the first.
     last: Option<EntryId>,
-    /// The session and the sequence of the last entry.
-    position: Option<(CompactString, u64)>,
+    /// The session of the last entry, how often its numbering had restarted, and the sequence.
+    position: Option<(CompactString, u32, u64)>,
     /// Entries may be missing before the next one.
     is_unsure: bool,
+    /// Who has written the last entry.
+    writer: u64,
+    /// Entries up to this epoch say nothing new: this process has read the feed itself in it.
+    led: u64,
 }
 
 /// What an entry tells.
@@ -24,6 +28,8 @@ pub(crate) struct LineReader {
 pub(crate) struct Told {
     /// Messages for the orders thread, in their order.
     pub(crate) messages: Vec<OrderFeedMessage>,
+    /// The numbering of the session that they are in.
+    pub(crate) numbering: u32,
     /// The exchange's time, if the entry is of a heartbeat.
     pub(super) heard: Option<TimestampMicros>,
     /// Entries before it may have been missed.
@@ -31,13 +37,18 @@ pub(crate) struct Told {
 }
 
 impl LineReader {
+    /// A reader of a process that has read the feed itself, last in this epoch.
+    pub(crate) fn after_leading(epoch: u64) -> Self {
+        Self { led: epoch, ..Self::default() }
+    }
+
     /// Where reading goes on.
     pub(crate) fn last(&self) -> EntryId {
         self.last.unwrap_or(EntryId::FIRST)
     }
 
-    /// The session and the sequence up to which lines were handed over.
-    pub(crate) fn position(&self) -> Option<&(CompactString, u64)> {
+    /// The session, its numbering and the sequence up to which lines were handed over.
+    pub(crate) fn position(&self) -> Option<&(CompactString, u32, u64)> {
         self.position.as_ref()
     }
 
@@ -51,6 +62,16 @@ impl LineReader {
                 None
             }
             (Some(last), Some((id, _))) if last <= id => None,
+            (None, Some((id, text))) if id.epoch <= self.led => {
+                // What this process has read is older here than it knows, and may be of a session that
+                // has ended since. The next entry tells what was missed.
+                if let Ok(read) = serde_json::from_slice::<LineMessage>(&text) {
+                    self.position = Some((read.session, read.numbering, read.sequence));
+                    self.writer = read.writer;
+                }
+                (self.last, self.is_unsure) = (Some(id), true);
+                None
+            }
             (_, Some(newest)) => {
                 (self.last, self.is_unsure) = (None, true);
                 Some(self.take(newest))
@@ -61,23 +82,25 @@ impl LineReader {
     /// Takes the next entry.
     pub(crate) fn take(&mut self, (id, text): Entry) -> Told {
         let follows = self.last.is_some_and(|last| id.follows(last));
-        let is_missing = !follows || std::mem::take(&mut self.is_unsure);
         self.last = Some(id);
         let Ok(read) = serde_json::from_slice::<LineMessage>(&text) else {
             // Its order is not known.
             self.is_unsure = true;
-            return Told { messages: Vec::new(), heard: None, is_after_hole: true };
+            return Told { messages: Vec::new(), numbering: 0, heard: None, is_after_hole: true };
         };
+        // Two processes have written in one epoch if it was set back.
+        let is_of_another = std::mem::replace(&mut self.writer, read.writer) != read.writer;
+        let is_missing = !follows || is_of_another || self.is_unsure;
         let heard = read.heard();
-        let (session, before) = (read.session.clone(), read.before());
-        self.position = Some((session.clone(), read.sequence));
+        let (session, numbering, before) = (read.session.clone(), read.numbering, read.before());
+        self.position = Some((session.clone(), numbering, read.sequence));
         self.is_unsure = false;
         let mut messages = Vec::new();
         if is_missing && !read.begins_session() {
             messages.push(OrderFeedMessage::Session { session, sequence: before });
         }
         messages.push(read.message());
-        Told { messages, heard, is_after_hole: is_missing }
+        Told { messages, numbering, heard, is_after_hole: is_missing }
     }
 }
 
@@ -88,8 +111,15 @@ mod tests {
     use crate::exchange::PublishedLine;
 
     fn entry(epoch: u64, number: u64, message: OrderFeedMessage) -> Entry {
-        let line = PublishedLine { epoch, number, session: "s".into(), heard: None, message };
-        (EntryId { epoch, number }, encode(&LineMessage::of(&line)))
+        let line = PublishedLine {
+            epoch,
+            number,
+            session: "s".into(),
+            numbering: 2,
+            heard: None,
+            message,
+        };
+        (EntryId { epoch, number }, encode(&LineMessage::of(&line, 1)))
     }
 
     fn session(sequence: u64) -> OrderFeedMessage {
@@ -110,7 +140,7 @@ mod tests {
         assert_eq!(reader.connect(None), None);
         assert_eq!(told(&mut reader, entry(7, 1, session(4))), [session(4)]);
         assert_eq!(told(&mut reader, entry(7, 2, position(5))), [position(5)]);
-        assert_eq!(reader.position(), Some(&("s".into(), 5)));
+        assert_eq!(reader.position(), Some(&("s".into(), 2, 5)));
         // The connection was lost, and nothing else.
         assert_eq!(reader.connect(Some(entry(7, 3, position(6)))), None);
         assert_eq!(told(&mut reader, entry(7, 3, position(6))), [position(6)]);
@@ -142,5 +172,21 @@ mod tests {
         let back = reader.connect(Some(entry(3, 9, position(1)))).unwrap();
         assert_eq!(back.messages, [session(1), position(1)]);
         assert_eq!(told(&mut reader, entry(3, 10, position(2))), [position(2)]);
+    }
+
+    #[test]
+    fn what_this_process_has_read_itself_is_no_news() {
+        let mut reader = LineReader::after_leading(7);
+        assert_eq!(reader.connect(Some(entry(7, 5, position(50)))), None);
+        assert_eq!(reader.position(), Some(&("s".into(), 2, 50)));
+        assert_eq!(told(&mut reader, entry(8, 1, session(40))), [session(40)]);
+        // Set back: not what was read here, and nothing is known of what is missing.
+        let mut reader = LineReader::after_leading(7);
+        assert_eq!(reader.connect(Some(entry(7, 5, position(50)))), None);
+        assert_eq!(told(&mut reader, entry(7, 6, position(51))), [session(51), position(51)]);
+        // Another has read it since.
+        let mut reader = LineReader::after_leading(7);
+        let newest = reader.connect(Some(entry(8, 5, position(60)))).unwrap();
+        assert_eq!(newest.messages, [session(60), position(60)]);
     }
 }

@@ -41,7 +41,7 @@ mod batch;
 mod error;
 mod feed_thread;
 mod fence;
-mod follower;
+pub(crate) mod follower;
 mod line_message;
 pub(crate) mod line_queue;
 pub(crate) mod line_reader;

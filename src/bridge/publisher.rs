@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError};
 use tokio::time::timeout;
 
 use super::batch::Batch;
@@ -128,7 +128,7 @@ impl Publisher {
             market,
             watch,
             role,
-            lines: lines.map(LineQueue::new),
+            lines: lines.map(|lines| LineQueue::new(lines, rand::random())),
             metrics,
             published,
             behind: Vec::new(),
@@ -150,6 +150,7 @@ impl Publisher {
             while !shutdown.is_requested() {
                 let Some(epoch) = self.role.begun_epoch() else {
                     self.skip();
+                    self.role.redis_takes();
                     tokio::time::sleep(ROLE_INTERVAL).await;
                     continue;
                 };
@@ -161,6 +162,11 @@ impl Publisher {
                 let Err(error) = published else { continue };
                 self.metrics.up.set(0);
                 self.metrics.failures.inc();
+                match error.kind() {
+                    // Ours: it takes what belongs there.
+                    ErrorKind::Client => self.role.redis_takes(),
+                    _ => self.role.redis_fails(MonotonicMicros::now()),
+                }
                 if let Some(count) = self.failures.note(MonotonicMicros::now()) {
                     tracing::warn!(%error, count, "Redis takes no prices");
                 }
@@ -217,6 +223,7 @@ impl Publisher {
             self.note_feed(&mut batch);
             let has_lines = self.lines.as_ref().is_some_and(|lines| !lines.is_empty());
             if batch.is_empty() && !has_lines {
+                self.role.redis_takes();
                 self.sleep().await;
                 continue;
             }
@@ -247,6 +254,7 @@ impl Publisher {
         let (prices, lines) = tokio::join!(prices, lines);
         prices?;
         self.metrics.lines.inc_by(lines? as u64);
+        self.role.redis_takes();
         self.role.publishes(epoch, sent.saturating_add(KEPT_LEADING));
         self.metrics.batches.inc();
         self.metrics.published.inc_by(batch.prices());

@@ -1,5 +1,9 @@
 //! The lease of the exchange's feed: of all nodes one reads it. Each tries to take the lease whenever
 //! it is over, and its holder renews it.
+//!
+//! A holder that drains, or whose prices Redis does not take, *offers* the lease: it goes on reading, and
+//! renews the lease as one that is over just now. Whoever is better placed takes it at once. The others
+//! wait for longer than the holder leaves it alone, so they take it only from a holder that is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -37,17 +41,33 @@ const _: () =
 /// holder has lost Postgres too, and goes on.
 const RETURN_GRACE: Duration = Duration::from_secs(2);
 
-/// Takes or renews the lease: as the holder of this epoch, or because it is over. Only a node whose own
-/// lease holds may.
+/// How long a holder goes on that Redis takes nothing from, before it offers the lease.
+pub(crate) const REDIS_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two offers: how long a holder may go on beside the next one.
+const OFFER_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the lease must be over for one that is not better placed than a holder that offers it.
+pub(crate) const HESITATION: Duration = Duration::from_millis(1_500);
+const _: () =
+    assert!(HESITATION.as_millis() > OFFER_INTERVAL.as_millis() + ANSWER_TIMEOUT.as_millis());
+/// So long a process that has lost the lease by an offer, since Redis took nothing from it, is not better
+/// placed than others: Redis may answer it, and take nothing.
+pub(crate) const STAYS_OUT: Duration = Duration::from_secs(600);
+
+/// Takes or renews the lease: as the holder of this epoch, or because it has been over for so long. Only a
+/// node whose own lease holds may. One that drains offers it.
 const TAKE: &str = "\
     INSERT INTO leases (name, node_id, epoch, lease_until) \
-    SELECT 'feed', node_id, 1, clock_timestamp() + make_interval(secs => $4) FROM nodes \
+    SELECT 'feed', node_id, 1, clock_timestamp() + make_interval(secs => \
+            CASE WHEN is_draining THEN 0 ELSE $4::double precision END) FROM nodes \
         WHERE node_id = $1 AND epoch = $2 AND lease_until > clock_timestamp() \
     ON CONFLICT (name) DO UPDATE SET node_id = excluded.node_id, \
         epoch = leases.epoch + CASE WHEN leases.node_id = $1 AND leases.epoch = $3 THEN 0 ELSE 1 END, \
-        lease_until = clock_timestamp() + make_interval(secs => $4) \
-        WHERE leases.node_id = $1 AND leases.epoch = $3 OR $5 AND leases.lease_until <= clock_timestamp() \
-    RETURNING epoch";
+        lease_until = excluded.lease_until \
+        WHERE leases.node_id = $1 AND leases.epoch = $3 OR $5 AND leases.lease_until <= \
+            clock_timestamp() - make_interval(secs => CASE WHEN \
+                (SELECT nodes.is_draining FROM nodes WHERE nodes.node_id = $1) \
+                THEN $7::double precision ELSE $6::double precision END) \
+    RETURNING epoch, lease_until <= clock_timestamp()";
 
 /// How long somebody has it, and whether that is the holder of this epoch.
 const LOOK: &str = "\
@@ -86,6 +106,10 @@ pub struct FeedLease {
     epoch: i64,
     /// When a lost connection to Postgres came back.
     returned: Option<MonotonicMicros>,
+    /// It offers the lease, as Redis takes nothing from it.
+    offers: bool,
+    /// When another took what this process had offered for that.
+    lost: Option<MonotonicMicros>,
 }
 
 /// What a look at the lease has shown.
@@ -93,6 +117,8 @@ pub struct FeedLease {
 enum Look {
     /// It is ours with this epoch.
     Ours(i64),
+    /// The same, and everybody may take it.
+    Offered(i64),
     /// It was ours, is over, and nobody else has taken it.
     Lapsed,
     /// Another has it for so long.
@@ -105,6 +131,7 @@ enum Look {
 fn pause_after(look: Look) -> Duration {
     match look {
         Look::Ours(_) => FEED_RENEWAL_INTERVAL,
+        Look::Offered(_) => OFFER_INTERVAL,
         Look::Barred | Look::Lapsed => BARRED_PAUSE,
         Look::Others(left) => (left + AFTER_END).min(FEED_RENEWAL_INTERVAL),
     }
@@ -120,6 +147,21 @@ pub(crate) fn is_grace_over(returned: Option<MonotonicMicros>, now: MonotonicMic
     returned.is_none_or(|returned| now >= returned.saturating_add(RETURN_GRACE))
 }
 
+/// Whether the holder offers the lease, as Redis takes nothing from it.
+pub(crate) fn is_to_be_offered(role: &FeedRole, now: MonotonicMicros) -> bool {
+    role.redis_fails_for(now) >= REDIS_PATIENCE
+}
+
+/// How long the lease must be over before a process takes it that has lost it by an offer then.
+pub(crate) fn hesitation(
+    role: &FeedRole,
+    lost: Option<MonotonicMicros>,
+    now: MonotonicMicros,
+) -> Duration {
+    let stays_out = lost.is_some_and(|lost| now < lost.saturating_add(STAYS_OUT));
+    if role.reaches_redis(now) && !stays_out { Duration::ZERO } else { HESITATION }
+}
+
 impl FeedLease {
     /// Tells `role` who reads the feed, until the stop.
     pub(super) fn new(
@@ -128,7 +170,18 @@ impl FeedLease {
         (role, metrics): (FeedRole, NodeMetrics),
         shutdown: Shutdown,
     ) -> Self {
-        Self { server, node_id, node_epoch, role, metrics, shutdown, epoch: 0, returned: None }
+        Self {
+            server,
+            node_id,
+            node_epoch,
+            role,
+            metrics,
+            shutdown,
+            epoch: 0,
+            returned: None,
+            offers: false,
+            lost: None,
+        }
     }
 
     /// Takes and renews the lease until the stop, then gives it back. Failures of Postgres are retried.
@@ -174,16 +227,27 @@ impl FeedLease {
         Ok(())
     }
 
-    async fn look(&self, client: &Client) -> Result<Look, ProjectionError> {
+    async fn look(&mut self, client: &Client) -> Result<Look, ProjectionError> {
         let Some(node_epoch) = self.node_epoch.get() else { return Ok(Look::Barred) };
+        let now = MonotonicMicros::now();
+        self.note_offer(is_to_be_offered(&self.role, now));
         let failed = || ProjectionError::of(&self.server, "take the lease of the feed");
-        let seconds = FEED_LEASE.as_secs_f64();
-        let may_take_over = is_grace_over(self.returned, MonotonicMicros::now());
-        let parameters: [&(dyn ToSql + Sync); 5] =
-            [&self.node_id, &node_epoch, &self.epoch, &seconds, &may_take_over];
+        let seconds = if self.offers { 0.0 } else { FEED_LEASE.as_secs_f64() };
+        let may_take_over = is_grace_over(self.returned, now);
+        let hesitation = hesitation(&self.role, self.lost, now).as_secs_f64();
+        let parameters: [&(dyn ToSql + Sync); 7] = [
+            &self.node_id,
+            &node_epoch,
+            &self.epoch,
+            &seconds,
+            &may_take_over,
+            &hesitation,
+            &HESITATION.as_secs_f64(),
+        ];
         let taken = self.in_time(ANSWER_TIMEOUT, client.query_opt(TAKE, &parameters)).await?;
         if let Some(row) = taken.map_err(failed())? {
-            return Ok(Look::Ours(row.get(0)));
+            let epoch = row.get(0);
+            return Ok(if row.get(1) { Look::Offered(epoch) } else { Look::Ours(epoch) });
         }
         let parameters: [&(dyn ToSql + Sync); 2] = [&self.node_id, &self.epoch];
         let found = self.in_time(ANSWER_TIMEOUT, client.query_opt(LOOK, &parameters)).await?;
@@ -195,10 +259,19 @@ impl FeedLease {
         Ok(if left.is_zero() { Look::Barred } else { Look::Others(left) })
     }
 
+    fn note_offer(&mut self, offers: bool) {
+        if std::mem::replace(&mut self.offers, offers) != offers && offers {
+            tracing::warn!(
+                node = self.node_id,
+                "Redis takes nothing from this node: another one that it answers reads the exchange's feed"
+            );
+        }
+    }
+
     fn note(&mut self, look: Look, sent: MonotonicMicros) {
         let was_leading = self.role.leading_epoch().is_some();
         match look {
-            Look::Ours(epoch) => {
+            Look::Ours(epoch) | Look::Offered(epoch) => {
                 let Ok(number) = u64::try_from(epoch) else {
                     unreachable!("a constraint of the table keeps epochs above 0")
                 };
@@ -215,6 +288,9 @@ impl FeedLease {
             // The own lease of this node is renewed first.
             Look::Lapsed => {}
             Look::Others(_) | Look::Barred => {
+                if self.offers && matches!(look, Look::Others(_)) {
+                    self.lost = Some(sent);
+                }
                 if was_leading {
                     tracing::warn!(node = self.node_id, "another node reads the exchange's feed");
                 }
@@ -255,9 +331,28 @@ mod tests {
     fn the_next_look_comes_in_time_to_renew_and_as_soon_as_the_lease_of_another_is_over() {
         let ms = Duration::from_millis;
         assert_eq!(pause_after(Look::Ours(1)), FEED_RENEWAL_INTERVAL);
+        assert!(pause_after(Look::Offered(1)) < HESITATION);
         assert_eq!(pause_after(Look::Others(ms(900))), FEED_RENEWAL_INTERVAL);
         assert_eq!(pause_after(Look::Others(ms(20))), ms(20) + AFTER_END);
         assert_eq!(pause_after(Look::Barred), BARRED_PAUSE);
+    }
+
+    #[test]
+    fn a_holder_without_redis_offers_the_lease_to_those_that_reach_it() {
+        let (role, at) = (FeedRole::follower(), |s: u64| MonotonicMicros::new(s * 1_000_000));
+        role.redis_fails(at(10));
+        assert!(!is_to_be_offered(&role, at(11)) && is_to_be_offered(&role, at(12)));
+        role.redis_takes();
+        assert!(!is_to_be_offered(&role, at(12)));
+        assert_eq!(hesitation(&role, None, at(20)), HESITATION);
+        role.hears_redis(at(20), at(1_000));
+        assert_eq!(hesitation(&role, None, at(23)), Duration::ZERO);
+        // Redis answers, and took nothing.
+        assert_eq!(hesitation(&role, Some(at(22)), at(23)), HESITATION);
+        assert_eq!(
+            hesitation(&role, Some(at(22)), at(22).saturating_add(STAYS_OUT)),
+            Duration::ZERO
+        );
     }
 
     #[test]

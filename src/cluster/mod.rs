@@ -33,7 +33,7 @@ pub use list::{ListedNode, Shares, drain, nodes};
 pub use member::Member;
 pub use membership::Stops;
 pub use metrics::NodeMetrics;
-pub use partition_map::{PartitionMap, Peer, Route};
+pub use partition_map::{Members, PartitionMap, Peer, Route};
 
 use std::time::Duration;
 

@@ -24,6 +24,15 @@ pub struct Peer {
     pub address: SocketAddr,
 }
 
+/// The nodes that have all users between them. Two of the same map are equal if no user has moved in
+/// between and no node has come or gone.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Members {
+    /// All but this one.
+    pub peers: Vec<Peer>,
+    changes: u64,
+}
+
 /// The owner of each user partition and the nodes that run, as last heard from Postgres. Clones share
 /// it: the thread `node` writes, everybody reads.
 #[derive(Debug, Clone)]
@@ -130,6 +139,17 @@ impl PartitionMap {
     /// All other nodes that run.
     pub fn peers(&self) -> Vec<Peer> {
         self.read(|nodes| nodes.peers.clone())
+    }
+
+    /// The nodes that have all users between them, and which has whom; `None` while some users have none.
+    pub fn members(&self) -> Option<Members> {
+        if self.has_lapsed() {
+            return None;
+        }
+        self.read(|nodes| {
+            let is_whole = !nodes.routes.contains(&Route::Nowhere);
+            is_whole.then(|| Members { peers: nodes.peers.clone(), changes: nodes.changes })
+        })
     }
 
     /// How often an owner has changed.

@@ -317,9 +317,16 @@ impl Engines {
     /// The feed continues after `sequence` of this session, and earlier lines may have been missed:
     /// reconciles all open orders with the exchange.
     pub fn feed_session(&mut self, session: &CompactString, sequence: u64) {
-        self.feed.begin(session, sequence);
+        self.feed.begin(session, self.place_of(session, sequence));
         self.used_late.clear();
         self.begin_reconciliation();
+    }
+
+    /// Where the feed goes on. Where nodes read it in turn, the next one may name a place that the lines
+    /// here have passed, which is a gap like any other: a numbering that restarts is told as such.
+    fn place_of(&self, session: &CompactString, sequence: u64) -> u64 {
+        let goes_on = self.options.shares_users && self.feed.is_current(session);
+        if goes_on { sequence.max(self.feed.place().1) } else { sequence }
     }
 
     /// Like [`feed_session`](Self::feed_session), after the session restarted its numbering.

@@ -66,6 +66,28 @@ fn a_renumbering_reported_by_the_reader_holds_at_any_sequence() {
 }
 
 #[test]
+fn a_node_that_reads_the_feed_in_turn_with_others_goes_back_without_a_new_numbering() {
+    let mut rig = Rig::with(EngineOptions { shares_users: true, ..OPTIONS });
+    rig.engines.feed_session(&"s".into(), 0);
+    let order_id = rig.submitted();
+    rig.line("x", 900, filled("e1", 3));
+    rig.engines.feed_reached(900);
+    // The other node's lines begin with one that was taken here.
+    rig.engines.feed_session(&"s".into(), 899);
+    assert_eq!(rig.engines.feed_position(), Some((&"s".into(), 900)));
+    rig.line("x", 901, filled("e2", 1));
+    rig.engines.feed_reached(901);
+    // A record that is complete up to there takes an execution back that it lacks.
+    rig.record(order_id, covering("s", 901, &[fill("e1", 3)]));
+    assert_eq!(rig.order(order_id).filled_shares, 3);
+    // A numbering that restarts is told as such.
+    rig.engines.feed_renumbered(&"s".into(), 4);
+    rig.line("x", 5, filled("e3", 1));
+    rig.record(order_id, covering("s", 901, &[fill("e1", 3)]));
+    assert_eq!(rig.order(order_id).filled_shares, 4);
+}
+
+#[test]
 fn an_order_fails_even_if_all_records_name_another_session() {
     let mut rig = Rig::new();
     rig.engines.feed_session(&"s".into(), 7);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::sync::SeqLock;
 use crate::types::MonotonicMicros;
@@ -23,7 +24,18 @@ struct Shared {
     publishing: SeqLock<2>,
     /// The epoch that the feed thread reads the feed in: what the one before has left is taken over.
     begun: AtomicU64,
+    /// Since when this process has heard Redis without a break as a follower, and until when that counts.
+    heard_since: AtomicU64,
+    heard_until: AtomicU64,
+    /// Since when Redis has taken nothing that this process had to publish; [`TAKES`] if it does.
+    fails_since: AtomicU64,
 }
+
+/// How long a follower must have heard Redis to be known to reach it: a holder whose own connection comes
+/// back at the same time has published by then, and keeps the feed.
+const SURE_AFTER: Duration = Duration::from_secs(3);
+/// Redis takes what this process publishes.
+const TAKES: u64 = u64::MAX;
 
 /// No lease has this epoch: the process has no others beside it.
 const ALONE: u64 = 0;
@@ -46,7 +58,14 @@ impl FeedRole {
     fn new(until: u64, begun: u64) -> Self {
         let lease = SeqLock::new([ALONE, until]);
         let publishing = SeqLock::new([NONE, 0]);
-        Self(Arc::new(Shared { lease, publishing, begun: AtomicU64::new(begun) }))
+        Self(Arc::new(Shared {
+            lease,
+            publishing,
+            begun: AtomicU64::new(begun),
+            heard_since: AtomicU64::new(0),
+            heard_until: AtomicU64::new(0),
+            fails_since: AtomicU64::new(TAKES),
+        }))
     }
 
     /// The epoch of the lease, while this process leads; 0 for a process without others.
@@ -90,6 +109,44 @@ impl FeedRole {
     /// Called by the publisher: it may be that another process publishes.
     pub fn publishes_no_more(&self) {
         self.0.publishing.write(&[NONE, 0]);
+    }
+
+    /// Called by the follower: Redis has answered, which counts until then.
+    pub fn hears_redis(&self, now: MonotonicMicros, until: MonotonicMicros) {
+        if self.0.heard_until.swap(until.micros(), Ordering::Relaxed) < now.micros() {
+            self.0.heard_since.store(now.micros(), Ordering::Relaxed);
+        }
+    }
+
+    /// Called by the follower: its connections to Redis are gone.
+    pub fn hears_redis_no_more(&self) {
+        self.0.heard_until.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether this process, as a follower, surely reaches Redis.
+    pub fn reaches_redis(&self, now: MonotonicMicros) -> bool {
+        let since = MonotonicMicros::new(self.0.heard_since.load(Ordering::Relaxed));
+        let counts = now.micros() < self.0.heard_until.load(Ordering::Relaxed);
+        counts && now.saturating_since(since) >= SURE_AFTER
+    }
+
+    /// Called by the publisher: Redis did not take what was to be published.
+    pub fn redis_fails(&self, now: MonotonicMicros) {
+        let since = &self.0.fails_since;
+        // Relaxed: nothing else is read by what it says.
+        let _fails_already =
+            since.compare_exchange(TAKES, now.micros(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Called by the publisher: Redis has taken all, or there is nothing to publish.
+    pub fn redis_takes(&self) {
+        self.0.fails_since.store(TAKES, Ordering::Relaxed);
+    }
+
+    /// How long Redis has taken nothing from this process that it had to publish.
+    pub fn redis_fails_for(&self, now: MonotonicMicros) -> Duration {
+        let since = self.0.fails_since.load(Ordering::Relaxed);
+        now.saturating_since(MonotonicMicros::new(since))
     }
 
     /// Called by the feed thread: it reads the feed in this epoch, and the market has all that was known
@@ -140,6 +197,35 @@ mod tests {
         role.publishes(7, at(9_000));
         role.step_down();
         assert_eq!(role.leading_epoch_at(at(500)), None);
+    }
+
+    #[test]
+    fn a_follower_reaches_redis_once_it_has_heard_it_without_a_break() {
+        let (role, at) = (FeedRole::follower(), MonotonicMicros::new);
+        assert!(!role.reaches_redis(at(1)));
+        for seconds in 10..13 {
+            role.hears_redis(at(seconds * 1_000_000), at((seconds + 2) * 1_000_000));
+            assert!(!role.reaches_redis(at(seconds * 1_000_000)));
+        }
+        assert!(role.reaches_redis(at(13_000_000)));
+        assert!(!role.reaches_redis(at(14_000_000)), "it has not answered since");
+        role.hears_redis(at(15_000_000), at(17_000_000));
+        assert!(!role.reaches_redis(at(15_000_000)));
+        role.hears_redis(at(16_500_000), at(18_500_000));
+        assert!(role.reaches_redis(at(18_000_000)));
+        role.hears_redis_no_more();
+        assert!(!role.reaches_redis(at(18_000_000)));
+    }
+
+    #[test]
+    fn redis_fails_from_the_first_failure_on_until_it_takes_something() {
+        let (role, at) = (FeedRole::follower(), MonotonicMicros::new);
+        assert!(role.redis_fails_for(at(5_000_000)).is_zero());
+        role.redis_fails(at(5_000_000));
+        role.redis_fails(at(6_000_000));
+        assert_eq!(role.redis_fails_for(at(7_000_000)), Duration::from_secs(2));
+        role.redis_takes();
+        assert!(role.redis_fails_for(at(8_000_000)).is_zero());
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct PublishedLine {
     pub number: u64,
     /// The feed session as the exchange names it.
     pub session: CompactString,
+    /// How often the session's numbering has restarted, as far as the process that reads it knows.
+    pub numbering: u32,
     /// With a position: the exchange's time in the heartbeat that told it.
     pub heard: Option<TimestampMicros>,
     /// The message.
@@ -54,6 +56,14 @@ pub struct PublishedLine {
 }
 
 impl OrderFeedMessage {
+    /// The session that it names.
+    pub fn session(&self) -> Option<&CompactString> {
+        match self {
+            Self::Session { session, .. } | Self::Renumbered { session, .. } => Some(session),
+            Self::Line(_) | Self::Unreadable(_) | Self::Position { .. } => None,
+        }
+    }
+
     /// Every line up to here was handed over, or may have been missed.
     pub fn sequence(&self) -> u64 {
         match self {

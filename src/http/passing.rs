@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_lite::future::or;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 
 use super::call::Call;
-use super::peers::{Link, NODE_HEADER, PeerPool, Peers, Place, Unanswered};
+use super::peers::{Link, PeerPool, Peers, Place, Unanswered};
 use super::problem::HttpResponse;
 use super::relay::{Counted, Relay, Relays};
 use super::reply::Reply;
@@ -132,7 +132,7 @@ pub(super) async fn relay(
         if response.status() != StatusCode::OK {
             return read_answer(peers, response, from.node_id).await.map(Reply::Response);
         }
-        check_node(response.headers(), from.node_id)?;
+        Peers::check_answer(&response, from.node_id)?;
         Ok(Reply::Relay(Box::new(Relay {
             body: response.into_body(),
             from,
@@ -164,7 +164,7 @@ async fn read_answer(
     response: Response<Incoming>,
     from: NodeId,
 ) -> Result<HttpResponse, Unanswered> {
-    check_node(response.headers(), from)?;
+    Peers::check_answer(&response, from)?;
     let (mut head, body) = response.into_parts();
     if head.status == StatusCode::UNAUTHORIZED {
         // The client was authenticated here. It is this node that is not known there.
@@ -190,12 +190,4 @@ async fn read_answer(
 fn is_not_owner(document: &[u8]) -> bool {
     let document = serde_json::from_slice::<serde_json::Value>(document);
     document.is_ok_and(|document| document.get("code").is_some_and(|code| code == NOT_OWNER))
-}
-
-/// Whether the answer is the node's: somebody else may have its address by now.
-fn check_node(headers: &HeaderMap, node: NodeId) -> Result<(), Unanswered> {
-    match headers.get(NODE_HEADER).and_then(|value| value.to_str().ok()?.parse::<NodeId>().ok()) {
-        Some(from) if from == node => Ok(()),
-        _ => Err(Unanswered::Unknown("the answer is not that node's".to_owned())),
-    }
 }

@@ -25,7 +25,7 @@ use super::peers::{
     NODE_HEADER, PeerMetrics, PeerOptions, PeerPool, Peers, PeersSecret, Place, Unanswered,
 };
 use super::problem::{HttpResponse, Problem, bytes_response};
-use super::relay::Relays;
+use super::relay::{RelayLimits, Relays};
 use super::reply::Reply;
 use crate::cluster::{NodeId, PartitionMap, Peer, Route};
 use crate::runtime::{
@@ -294,7 +294,8 @@ async fn relayed(peers: Peers, from: Peer, shutdown: Shutdown) -> (String, Rc<Re
     let socket = listen(any, false).unwrap();
     let address = bound_address(&socket, any).unwrap();
     let listener = adopt_listener(socket);
-    let relays = Relays::new(shutdown, Duration::from_secs(5));
+    let (stall, heartbeat) = (Duration::from_secs(5), Duration::from_secs(3_600));
+    let relays = Relays::new(shutdown, RelayLimits { stall, heartbeat });
     let kept = Rc::clone(&relays);
     spawn_local(async move {
         let io = HyperIo::new(accept(&listener).await.unwrap());
@@ -367,6 +368,17 @@ fn a_relayed_stream_ends_with_a_goodbye_however_it_ends() {
         let other = node(3, 7, &[Does::Streams(goodbye)]);
         let (text, _) = relayed(with_map(&all_at(other.peer)), other.peer, Shutdown::new()).await;
         assert_eq!(text, format!("{head}{goodbye}"), "only one");
+    });
+}
+
+#[test]
+fn a_relay_ends_when_the_node_has_been_silent_for_some_heartbeats() {
+    in_executor(async {
+        let open = "event: open\nretry: 7\ndata: {\"streamId\":\"1\",\"heartbeatMs\":20}\n\n: hb\n";
+        let peer = silent_node(open);
+        let (text, _) = relayed(with_map(&all_at(peer)), peer, Shutdown::new()).await;
+        let (_, rest) = text.split_once(open).unwrap();
+        assert!(rest.starts_with("event: goodbye\ndata: {}\nretry: "), "{text}");
     });
 }
 

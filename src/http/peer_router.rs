@@ -1,4 +1,5 @@
-//! The listener for other nodes: only what they sign, and of that only what users and operators ask for.
+//! The listener for other nodes: only what they sign, and of that only what users and operators ask for,
+//! what nodes ask each other, and lines that the exchange has posted.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -7,7 +8,7 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 
 use super::app::App;
-use super::body::read_body;
+use super::body::{MAX_BODY_BYTES, read_body_up_to};
 use super::call::Call;
 use super::path::segments;
 use super::peers::{Peers, Refused, signature_of};
@@ -15,7 +16,8 @@ use super::problem::Problem;
 use super::quarantine::Decision;
 use super::reply::Reply;
 use super::router::{Route, nothing_at};
-use super::{mass_cancel, quarantine, user_limit, user_routes};
+use super::{mass_cancel, posted_lines, quarantine, user_limit, user_routes};
+use crate::exchange::webhook::MAX_WEBHOOK_BODY_BYTES;
 
 /// Answers a request that another node has passed on.
 pub(super) async fn route_peer(app: Rc<App>, request: Request<Incoming>) -> Reply {
@@ -41,8 +43,13 @@ async fn answer(
     let (head, body) = request.into_parts();
     // Not a byte is read of what cannot be signed.
     signature_of(&head).map_err(refuse)?;
-    let (head, body) = read_body(Request::from_parts(head, body)).await?;
+    let takes_lines = head.uri.path() == posted_lines::POSTED_LINES;
+    let limit = if takes_lines { MAX_WEBHOOK_BODY_BYTES } else { MAX_BODY_BYTES };
+    let (head, body) = read_body_up_to(limit, Request::from_parts(head, body)).await?;
     let user = peers.user_of(&head, &body).map_err(refuse)?;
+    if takes_lines {
+        return posted_lines::take(app, &body).await.map(Reply::Response);
+    }
     let call = Call { user, head, body, arrived, is_passed_on: true };
     let path = call.head.uri.path().to_owned();
     if path == user_limit::OPEN_STREAMS {

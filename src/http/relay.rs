@@ -23,20 +23,31 @@ use super::peers::{Link, Peers, Place};
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest event that is relayed: more than any that a node sends.
 const MAX_EVENT_BYTES: usize = 64 * 1024;
+/// Heartbeats that a stream may lack. Then the other node has lost the connection without a word that
+/// arrived: nothing is sent there, so no other time limit runs.
+const MISSED_HEARTBEATS: u32 = 3;
 
 /// The relayed streams of one shard.
 #[derive(Debug)]
 pub struct Relays {
     open: Cell<usize>,
     shutdown: Shutdown,
+    limits: RelayLimits,
+}
+
+/// How long either side may be silent.
+#[derive(Debug, Clone, Copy)]
+pub struct RelayLimits {
     /// How long a client may take nothing.
-    stall: Duration,
+    pub stall: Duration,
+    /// After how much silence of a stream there is a heartbeat, unless its beginning tells another time.
+    pub heartbeat: Duration,
 }
 
 impl Relays {
     /// None yet.
-    pub fn new(shutdown: Shutdown, stall: Duration) -> Rc<Self> {
-        Rc::new(Self { open: Cell::new(0), shutdown, stall })
+    pub fn new(shutdown: Shutdown, limits: RelayLimits) -> Rc<Self> {
+        Rc::new(Self { open: Cell::new(0), shutdown, limits })
     }
 
     /// Waits until all have ended, once a stop is requested.
@@ -93,21 +104,24 @@ enum Step {
 }
 
 impl Relay {
-    /// Relays until either side ends, or another node has the user. A client that is still there is told
-    /// to come back.
+    /// Relays until either side ends or falls silent, or another node has the user. A client that is still
+    /// there is told to come back.
     pub(super) async fn run(mut self, mut io: HyperIo) {
         let mut events = WholeEvents::default();
         if !self.send(&mut io, &stream_head(u16::try_from(self.from.node_id).ok())).await {
             return;
         }
         let mut last_look = Instant::now();
+        let (mut last_bytes, mut heartbeat) = (last_look, self.counted.relays.limits.heartbeat);
         loop {
             match self.step(&mut io).await {
                 Step::Bytes(bytes) => {
                     let Some(whole) = events.take_whole(&bytes) else { break };
+                    heartbeat = told_heartbeat(&whole).unwrap_or(heartbeat);
                     if !whole.is_empty() && !self.send(&mut io, &whole).await {
                         return;
                     }
+                    last_bytes = Instant::now();
                 }
                 Step::Look => {}
                 Step::Ended => break,
@@ -115,7 +129,8 @@ impl Relay {
             }
             if last_look.elapsed() >= LOOK {
                 last_look = Instant::now();
-                if self.is_over() {
+                let is_silent = last_bytes.elapsed() >= heartbeat.saturating_mul(MISSED_HEARTBEATS);
+                if is_silent || self.is_over() {
                     break;
                 }
             }
@@ -152,7 +167,7 @@ impl Relay {
     }
 
     async fn send(&self, io: &mut HyperIo, bytes: &[u8]) -> bool {
-        let sent = timeout(self.counted.relays.stall, io.send_all(bytes)).await;
+        let sent = timeout(self.counted.relays.limits.stall, io.send_all(bytes)).await;
         matches!(sent, Some(Ok(())))
     }
 }
@@ -181,6 +196,19 @@ impl WholeEvents {
         let taken = self.rest.split_to(whole).freeze();
         (self.rest.len() <= MAX_EVENT_BYTES).then_some(taken)
     }
+}
+
+/// The heartbeat of a stream, if these events are its first.
+fn told_heartbeat(events: &[u8]) -> Option<Duration> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Open {
+        heartbeat_ms: u64,
+    }
+    let open = events.strip_prefix(b"event: open\n")?;
+    let data = open.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"data: "))?;
+    let Open { heartbeat_ms } = serde_json::from_slice(data).ok()?;
+    Some(Duration::from_millis(heartbeat_ms))
 }
 
 /// The length of a comment line or of an event with the empty line that ends it, if it is whole.

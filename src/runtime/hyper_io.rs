@@ -13,7 +13,7 @@ use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use glommio::net::TcpStream;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use rustix::net::{RecvFlags, recv};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 
 /// Most bytes taken from the socket in one read: a request head or a small body.
 const READ_BYTES: usize = 8 * 1024;
@@ -108,14 +108,17 @@ impl HyperIo {
     }
 
     /// Breaks the connection once sent bytes have been unacknowledged for this long: the network
-    /// between the two hosts is cut.
+    /// between the two hosts is cut. After as much silence the peer's host is asked whether it still has
+    /// the connection.
     ///
     /// # Errors
     /// The connection broke.
     pub fn limit_unacknowledged(&self, limit: Duration) -> io::Result<()> {
         // SAFETY: the descriptor stays open for as long as `self.stream`, which outlives the borrow.
         let socket = unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) };
-        SockRef::from(&socket).set_tcp_user_timeout(Some(limit))
+        let socket = SockRef::from(&socket);
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(limit).with_interval(limit))?;
+        socket.set_tcp_user_timeout(Some(limit))
     }
 
     /// A second descriptor of the same socket, for an owner that outlives this one.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::{PartitionMap, Route};
-use crate::http::{App, HttpLimits, HttpMetrics, Relays, Site, serve_clients, serve_peers};
+use crate::http::{
+    App, HttpLimits, HttpMetrics, RelayLimits, Relays, Site, serve_clients, serve_peers,
+};
 use crate::market::ShardWatch;
 use crate::oms::{OrderChanges, OrderEventFeed, OrderWatch};
 use crate::runtime::{self, ExecutorOptions, adopt_listener, sleep, spawn_local};
@@ -84,7 +86,8 @@ impl Shard {
         )
         .map_err(|error| error.to_string())?;
         let hub = Rc::new(RefCell::new(hub));
-        let relays = Relays::new(self.shutdown.clone(), self.streams.stall);
+        let limits = RelayLimits { stall: self.streams.stall, heartbeat: self.streams.heartbeat };
+        let relays = Relays::new(self.shutdown.clone(), limits);
         let app = Rc::new(App::new(self.site.clone(), Rc::clone(&hub), Rc::clone(&relays)));
         let changing = spawn_local(serve_changes(Rc::clone(&hub), self.inbox));
         let answering = spawn_local(answer_store_queries(Rc::clone(&hub), order_changes));

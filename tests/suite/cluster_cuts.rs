@@ -55,12 +55,83 @@ fn a_member_that_is_cut_off_from_redis_alone_trades_on() {
     check(&cluster, traders, bought);
 }
 
+/// Which members read the feed, by their number.
+fn leaders(cluster: &Cluster) -> Vec<usize> {
+    let leads = |member: &usize| cluster.member(*member).metric("node_leads_feed") == 1;
+    (0..3).filter(leads).collect()
+}
+
+const FEED_EPOCH: &str = "SELECT epoch FROM leases WHERE name = 'feed'";
+
+/// Has the last member, which alone can be cut off, read the feed.
+fn have_the_last_lead(cluster: &Cluster) {
+    until("the last member to read the feed", || {
+        let epoch = cluster.database.number(FEED_EPOCH);
+        cluster.database.sql(
+            "UPDATE leases SET node_id = 99, lease_until = clock_timestamp() - interval '1 minute' \
+             WHERE name = 'feed'",
+        );
+        let leaders = until("somebody to read the feed", || {
+            let is_taken = cluster.database.number(FEED_EPOCH) > epoch;
+            Some(leaders(cluster)).filter(|leaders| is_taken && leaders.len() == 1)
+        });
+        (leaders == [2]).then_some(())
+    });
+}
+
+#[test]
+fn a_holder_of_the_feed_that_alone_is_cut_off_from_redis_leaves_it_to_another() {
+    let cluster = Cluster::start(&[]);
+    let (traders, mut bought) = (Traders::begin(&cluster, 6), Placed::default());
+    have_the_last_lead(&cluster);
+    buy(&cluster, "before", &mut bought);
+    cluster.to_redis.hold();
+    cluster.to_redis.cut();
+    until("another member to read the feed", || {
+        matches!(leaders(&cluster)[..], [0 | 1]).then_some(())
+    });
+    let epoch = cluster.database.number(FEED_EPOCH);
+    buy(&cluster, "cut", &mut bought);
+    cluster.to_redis.release();
+    until("Redis to be followed again", || {
+        (cluster.member(2).metric("follower_up") == 1).then_some(())
+    });
+    buy(&cluster, "back", &mut bought);
+    traders.await_progress();
+    assert_eq!(cluster.database.number(FEED_EPOCH), epoch, "it is not taken back");
+    check(&cluster, traders, bought);
+}
+
+#[test]
+fn followers_notice_that_the_stream_of_lines_began_anew_behind_what_they_have_read() {
+    /// Lines that a follower takes in two seconds.
+    const SOME_LINES: u64 = 3;
+    let cluster = Cluster::start(&[]);
+    let followers = || {
+        let leaders = leaders(&cluster);
+        (0..3).filter(move |member| !leaders.contains(member))
+    };
+    let holes = |member: usize| cluster.member(member).metric("follower_holes_total");
+    let before: Vec<u64> = (0..3).map(holes).collect();
+    // As if the feed's lease had been set back from there.
+    cluster.redis.ask(&["XADD", "orders:lines", "999999-1", "entry", "{}"]);
+    until("it to be read", || {
+        followers().all(|member| holes(member) > before[member]).then_some(())
+    });
+    let lines = |member: usize| cluster.member(member).metric("follower_order_lines_total");
+    let before: Vec<u64> = (0..3).map(lines).collect();
+    until("lines to be followed again", || {
+        followers().all(|member| lines(member) >= before[member] + SOME_LINES).then_some(())
+    });
+}
+
 #[test]
 fn trading_goes_on_without_redis() {
     /// So many connections fail in more than ten seconds: one a second.
     const FAILURES: u64 = 10;
     let mut cluster = Cluster::start(&[]);
     let (traders, mut bought) = (Traders::begin(&cluster, 6), Placed::default());
+    let epoch = cluster.database.number(FEED_EPOCH);
     cluster.redis.kill();
     buy(&cluster, "without", &mut bought);
     until("Redis to be away for long", || {
@@ -68,6 +139,11 @@ fn trading_goes_on_without_redis() {
         (failures >= FAILURES).then_some(())
     });
     traders.await_progress();
+    assert_eq!(
+        cluster.database.number(FEED_EPOCH),
+        epoch,
+        "nobody is better placed to read the feed"
+    );
     cluster.redis.start_again();
     until("Redis to be followed again", || (cluster.metric("follower_up") == 2).then_some(()));
     buy(&cluster, "with", &mut bought);

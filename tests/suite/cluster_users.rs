@@ -66,6 +66,13 @@ fn an_operator_drains_a_member() {
     });
     assert_eq!(listed[1][1], "draining");
     assert_eq!((&*listed[0][3], &*listed[2][3]), ("32/64", "32/64"));
+    // The first has the feed.
+    assert_eq!(cluster.member(0).metric("node_leads_feed"), 1);
+    assert!(nodes(&["drain", "0"]).0);
+    crate::support::api::until("the feed to be handed over", || {
+        let leads = [0, 1, 2].map(|member| cluster.member(member).metric("node_leads_feed"));
+        (leads == [0, 0, 1]).then_some(())
+    });
     let (is_done, _) = nodes(&["drain", "7"]);
     assert!(!is_done, "there is no such node");
 }

@@ -19,8 +19,9 @@ pub struct HandedPositions {
     /// The session as its streams name it, the first sequence that they can resume from, and the last one
     /// whose prices are known.
     pub prices: Option<(CompactString, u64, u64)>,
-    /// The session as the exchange names it, and the last sequence whose order line was handed over.
-    pub lines: Option<(CompactString, u64)>,
+    /// The session as the exchange names it, how often its numbering has restarted, and the last sequence
+    /// whose order line was handed over.
+    pub lines: Option<(CompactString, u32, u64)>,
 }
 
 /// Separates a session's name from the number of its renumbering.
@@ -61,7 +62,10 @@ impl Feed {
         self.follow_session(shown, *first);
         self.market.take_over(symbols);
         let (session, renumberings) = session_of(shown);
-        let handed = lines.as_ref().filter(|(of, _)| *of == session).map(|(_, last)| *last);
+        let is_same = |(of, numbering, _): &&(CompactString, u32, u64)| {
+            (of, *numbering) == (&session, renumberings)
+        };
+        let handed = lines.as_ref().filter(is_same).map(|(.., last)| *last);
         let from = handed.map_or(*last, |handed| handed.min(*last));
         (self.renumberings, self.last_sequence, self.last_read) = (renumberings, *last, from);
         self.orders_from = handed.map_or(0, |handed| handed + 1);
@@ -137,15 +141,16 @@ impl Feed {
         }
     }
 
-    /// Hands a line over that another process has read.
+    /// Hands a line over that another process has read, in this numbering of its session.
     ///
     /// # Errors
     /// The orders thread has no room for it.
     pub fn hand_over_followed(
         &mut self,
         message: OrderFeedMessage,
+        numbering: u32,
     ) -> Result<(), OrderFeedMessage> {
-        match self.orders.try_send_followed(message) {
+        match self.orders.try_send_followed(message, numbering) {
             // Closed: the orders thread has ended, and so will this one.
             Ok(()) | Err(Refused::Closed(_)) => Ok(()),
             Err(Refused::Full(message)) => Err(message),
@@ -187,7 +192,7 @@ mod tests {
     fn positions(session: &str, (prices, lines): (u64, u64)) -> HandedPositions {
         HandedPositions {
             prices: Some((session.into(), 1, prices)),
-            lines: Some(("s".into(), lines)),
+            lines: Some(("s".into(), session_of(session).1, lines)),
         }
     }
 

@@ -129,6 +129,7 @@ impl Feed {
         self.reread_from = None;
         (self.last_read, self.unnumbered) = (before, 0);
         self.numbering.connect(before);
+        self.orders.note_numbering(self.renumberings);
         self.session = Some(session);
         self.market.set_up(true);
         self.metrics.up.set(1);

@@ -2,9 +2,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Response};
 
+use super::NODE_HEADER;
 use super::metrics::PeerMetrics;
+use super::pool::Unanswered;
 use super::seen::SeenSignatures;
 use super::signature::{PeersSecret, Refused, SIGNATURE_HEADER, Signed};
 use crate::cluster::{NodeId, PartitionMap, Peer, Route};
@@ -92,6 +94,21 @@ impl Peers {
     /// The value of [`NODE_HEADER`](super::NODE_HEADER) in this node's answers.
     pub(in crate::http) fn node_header(&self) -> &HeaderValue {
         &self.0.node_header
+    }
+
+    /// Checks that an answer is the node's: somebody else may have its address by now.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(in crate::http) fn check_answer<B>(
+        answer: &Response<B>,
+        node: NodeId,
+    ) -> Result<(), Unanswered> {
+        let named = answer.headers().get(NODE_HEADER);
+        match named.and_then(|value| value.to_str().ok()?.parse::<NodeId>().ok()) {
+            Some(from) if from == node => Ok(()),
+            _ => Err(Unanswered::Unknown("the answer is not that node's".to_owned())),
+        }
     }
 
     /// Counts and logs a request that was refused.

@@ -5,20 +5,20 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 
 use crate::exchange::webhook::{
-    MAX_WEBHOOK_BODY_BYTES, SIGNATURE_HEADER, SignatureError, WEBHOOK_PART_LINES, WebhookVerifier,
+    MAX_WEBHOOK_BODY_BYTES, SIGNATURE_HEADER, SignatureError, WebhookVerifier,
 };
 use crate::exchange::{PostedLines, read_webhook};
 use crate::http::app::App;
 use crate::http::body::read_body_up_to;
 use crate::http::fields::not_json;
+use crate::http::posted_lines;
 use crate::http::problem::{HttpResponse, Problem, bytes_response};
 use crate::http::query::Query;
-use crate::oms::LinesDurable;
 use crate::types::Clock;
 
 /// `POST /exchange/trades`: the exchange posts lines about our orders, authenticated by signature.
-/// Answers `2xx` only when every line is durable, because the exchange then forgets them. An
-/// unreadable line loses no other, and posting it again would not help.
+/// Answers `2xx` only when every line is durable, on every node that may have its order, because the
+/// exchange then forgets them. An unreadable line loses no other, and posting it again would not help.
 pub(in crate::http) async fn post(
     app: &App,
     request: Request<Incoming>,
@@ -30,17 +30,20 @@ pub(in crate::http) async fn post(
         Problem::new(StatusCode::UNAUTHORIZED, "invalid_signature", error)
     })?;
     Query::none(&request.uri)?;
-    let PostedLines { session, lines } = read_webhook(&body).map_err(|error| unreadable(&error))?;
-    for part in lines.into_parts(WEBHOOK_PART_LINES) {
-        let commands = app.site.orders.commands();
-        let waiting = commands.webhook(&session, part).map_err(|_overloaded| again())?;
-        match waiting.await {
-            Ok(LinesDurable) => {}
-            Err(_gone) => return Err(again()),
-        }
-    }
+    let posted = read(&body)?;
+    posted_lines::record(app, body, posted).await?;
+    Ok(recorded())
+}
+
+/// The lines in a body.
+pub(in crate::http) fn read(body: &[u8]) -> Result<PostedLines, Problem> {
+    read_webhook(body).map_err(|error| unreadable(&error))
+}
+
+/// All lines were recorded.
+pub(in crate::http) fn recorded() -> HttpResponse {
     let json = HeaderValue::from_static("application/json");
-    Ok(bytes_response(StatusCode::NO_CONTENT, json, Bytes::new()))
+    bytes_response(StatusCode::NO_CONTENT, json, Bytes::new())
 }
 
 /// Without secrets the route does not exist.
@@ -78,8 +81,4 @@ fn verify(
         }
         verified => verified,
     }
-}
-
-fn again() -> Problem {
-    Problem::unavailable("unavailable", "Not all lines were recorded. Send the whole batch again.")
 }

@@ -9,8 +9,9 @@ use super::around::Around;
 use super::feed_lease::FeedLease;
 use super::publisher::Publisher;
 use super::redis::RedisLink;
+use crate::bridge::follower::{HEARD_FOR, LINES_SILENCE};
 use crate::bridge::line_queue::LineQueue;
-use crate::bridge::line_reader::LineReader;
+use crate::bridge::line_reader::{LineReader, Told};
 use crate::bridge::stream_id::Entry;
 use crate::cluster::NodeId;
 use crate::exchange::feed::order_lines::OrderLines;
@@ -39,9 +40,13 @@ pub(super) struct FeedThread {
     must_announce: bool,
     beats_at: MonotonicMicros,
     lines: LineReader,
-    /// Messages for which the orders thread had no room.
-    waiting: VecDeque<OrderFeedMessage>,
+    /// Messages for which the orders thread had no room, each with the numbering of its session.
+    waiting: VecDeque<(OrderFeedMessage, u32)>,
+    /// The last epoch in which it has read the feed; 0 before the first.
+    led: u64,
     link: Option<RedisLink>,
+    /// When there were lines last.
+    lines_at: MonotonicMicros,
 }
 
 impl FeedThread {
@@ -50,9 +55,10 @@ impl FeedThread {
         let mut orders = OrderLines::new(to_orders);
         orders.publish(published);
         let role = FeedRole::follower();
+        let writer = id.1.unsigned_abs();
         Self {
             lease: FeedLease::new(id, role.clone()),
-            publisher: Publisher::new(LineQueue::new(to_publish), role.clone()),
+            publisher: Publisher::new(LineQueue::new(to_publish, writer), role.clone()),
             role,
             orders,
             reads_in: None,
@@ -62,7 +68,9 @@ impl FeedThread {
             beats_at: MonotonicMicros::new(0),
             lines: LineReader::default(),
             waiting: VecDeque::new(),
+            led: 0,
             link: None,
+            lines_at: MonotonicMicros::new(0),
         }
     }
 
@@ -77,7 +85,7 @@ impl FeedThread {
             self.read(around);
         } else {
             if self.reads_in.take().is_some() {
-                (self.lines, self.link) = (LineReader::default(), None);
+                (self.lines, self.link) = (LineReader::after_leading(self.led), None);
             }
             self.follow(around);
         }
@@ -88,7 +96,10 @@ impl FeedThread {
         let leading = self.role.leading_epoch_at(around.now.monotonic);
         match leading.filter(|epoch| self.reads_in == Some(*epoch)) {
             Some(epoch) => self.publisher.step(epoch, self.last_read, around),
-            None => self.publisher.disconnect(),
+            None => {
+                self.publisher.disconnect();
+                self.role.redis_takes();
+            }
         }
     }
 
@@ -119,13 +130,13 @@ impl FeedThread {
         }
         self.must_announce = true;
         self.orders.begin_epoch(epoch);
-        self.reads_in = Some(epoch);
+        (self.reads_in, self.led) = (Some(epoch), epoch);
     }
 
     /// Up to where our orders thread has the lines.
     fn handed_lines(&mut self) -> Option<u64> {
         if self.waiting.is_empty() {
-            return self.lines.position().map(|(_, sequence)| *sequence);
+            return self.lines.position().map(|(.., sequence)| *sequence);
         }
         // It reconciles its orders now in any case.
         self.waiting.clear();
@@ -171,16 +182,28 @@ impl FeedThread {
     /// Takes the lines of the holder.
     fn follow(&mut self, around: &Around<'_>) {
         self.hand_over();
+        let now = around.now.monotonic;
         if !around.has_redis {
             self.link = None;
+            self.role.hears_redis_no_more();
             return;
         }
         if self.link != Some(around.redis_link) {
             self.link = Some(around.redis_link);
+            self.role.hears_redis_no_more();
             self.begin_lines(around);
+            self.lines_at = now;
         }
+        self.role.hears_redis(now, now.saturating_add(HEARD_FOR));
         if self.waiting.is_empty() {
-            self.take_lines(around.redis.after(self.lines.last(), around.most));
+            let entries = around.redis.after(self.lines.last(), around.most);
+            if !entries.is_empty() {
+                self.lines_at = now;
+            } else if now.saturating_since(self.lines_at) >= LINES_SILENCE {
+                self.lines_at = now;
+                self.begin_lines(around);
+            }
+            self.take_lines(entries);
         }
         self.last_read = around.redis.sequence.or(self.last_read);
     }
@@ -188,22 +211,27 @@ impl FeedThread {
     /// A connection begins.
     fn begin_lines(&mut self, around: &Around<'_>) {
         if let Some(told) = self.lines.connect(around.redis.newest().cloned()) {
-            self.waiting.extend(told.messages);
+            self.await_room(told);
         }
         self.hand_over();
     }
 
     fn take_lines(&mut self, entries: Vec<Entry>) {
         for entry in entries {
-            self.waiting.extend(self.lines.take(entry).messages);
+            let told = self.lines.take(entry);
+            self.await_room(told);
         }
         self.hand_over();
     }
 
+    fn await_room(&mut self, Told { messages, numbering, .. }: Told) {
+        self.waiting.extend(messages.into_iter().map(|message| (message, numbering)));
+    }
+
     /// Hands lines on, as far as the orders thread has room for them.
     fn hand_over(&mut self) {
-        while let Some(message) = self.waiting.front() {
-            if self.orders.try_send_followed(message.clone()).is_err() {
+        while let Some((message, numbering)) = self.waiting.front() {
+            if self.orders.try_send_followed(message.clone(), *numbering).is_err() {
                 return;
             }
             self.waiting.pop_front();

@@ -2,10 +2,10 @@
 
 use super::around::Around;
 use super::postgres::{Answer, Link, Question, Reply, Ticket};
-use super::tables::FeedLook;
+use super::tables::{FeedLook, FeedTaking};
 use crate::cluster::NodeId;
 use crate::cluster::feed_lease::{
-    ANSWER_TIMEOUT, FEED_RENEWAL_INTERVAL, is_grace_over, ours_until,
+    ANSWER_TIMEOUT, FEED_RENEWAL_INTERVAL, hesitation, is_grace_over, is_to_be_offered, ours_until,
 };
 use crate::exchange::FeedRole;
 use crate::types::MonotonicMicros;
@@ -21,6 +21,10 @@ pub(super) struct FeedLease {
     was_connected: bool,
     /// When a lost connection to Postgres came back.
     returned: Option<MonotonicMicros>,
+    /// It offers the lease, as Redis takes nothing from it.
+    offers: bool,
+    /// When another took what this process had offered for that.
+    lost: Option<MonotonicMicros>,
 }
 
 impl FeedLease {
@@ -34,6 +38,8 @@ impl FeedLease {
             link: None,
             was_connected: false,
             returned: None,
+            offers: false,
+            lost: None,
         }
     }
 
@@ -68,7 +74,14 @@ impl FeedLease {
             }
         }
         let may_take_over = is_grace_over(self.returned, now);
-        let question = Question::TakeFeed { id: self.id, ours: self.epoch, may_take_over };
+        self.offers = is_to_be_offered(&self.role, now);
+        let taking = FeedTaking {
+            ours: self.epoch,
+            offers: self.offers,
+            may_take_over,
+            hesitation: hesitation(&self.role, self.lost, now),
+        };
+        let question = Question::TakeFeed { id: self.id, taking };
         self.asked = Some((around.ask(question), now));
     }
 
@@ -79,7 +92,12 @@ impl FeedLease {
                 self.role.lead(epoch, ours_until(sent));
             }
             FeedLook::Lapsed => {}
-            FeedLook::Others => self.role.step_down(),
+            FeedLook::Others => {
+                if self.offers {
+                    self.lost = Some(sent);
+                }
+                self.role.step_down();
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::tables::{FeedLook, Refusal, Tables, Transaction};
+use super::tables::{FeedLook, FeedTaking, Refusal, Tables, Transaction};
 use crate::cluster::NodeId;
 use crate::cluster::plan::ClusterView;
 use crate::engine::EndedOrder;
@@ -20,7 +20,7 @@ pub(super) enum Question {
     Ended(Vec<UserPartition>),
     HandOver { epoch: i64, given: Vec<(UserPartition, i64)> },
     Drain { epoch: i64 },
-    TakeFeed { id: (NodeId, i64), ours: u64, may_take_over: bool },
+    TakeFeed { id: (NodeId, i64), taking: FeedTaking },
     Owned { epoch: i64 },
     Write(Transaction),
 }

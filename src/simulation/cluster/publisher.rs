@@ -32,6 +32,7 @@ impl Publisher {
         }
         self.disconnect();
         if !around.has_redis {
+            self.role.redis_fails(around.now.monotonic);
             return;
         }
         let writer = around.redis.connect(epoch);
@@ -39,7 +40,10 @@ impl Publisher {
         let newest = around.redis.newest().map(|(id, _)| *id);
         match self.queue.find(epoch, newest, around.now.monotonic) {
             Found::Ours => {}
-            Found::Later => return,
+            Found::Later => {
+                self.role.redis_takes();
+                return;
+            }
             Found::Abandoned => around.redis.empty(),
         }
         self.connected = Some((around.redis_link, writer));
@@ -56,6 +60,7 @@ impl Publisher {
         let now = around.now.monotonic;
         self.queue.keep_epoch(epoch);
         if self.queue.is_empty() && now < self.tells_at {
+            self.role.redis_takes();
             return;
         }
         self.tells_at = now.saturating_add(FEED_INTERVAL);
@@ -69,10 +74,12 @@ impl Publisher {
         if sent == around.redis_fails_after || sent < self.queue.entries().count() {
             // Redis has some of the lines, or all: the next connection finds which.
             self.disconnect();
+            self.role.redis_fails(now);
             return;
         }
         around.redis.sequence = last_read;
         self.queue.sent();
+        self.role.redis_takes();
         self.role.publishes(epoch, now.saturating_add(KEPT_LEADING));
     }
 }

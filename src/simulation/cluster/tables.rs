@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::cluster::NodeId;
-use crate::cluster::feed_lease::FEED_LEASE;
+use crate::cluster::feed_lease::{FEED_LEASE, HESITATION};
 use crate::cluster::plan::{ClusterView, MemberRow, OwnerRow};
 use crate::engine::EndedOrder;
 use crate::order::{Status, TrackedOrder};
@@ -35,6 +35,18 @@ struct FeedLease {
     node_id: NodeId,
     epoch: u64,
     until: u64,
+}
+
+/// How a process takes or renews the lease of the feed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FeedTaking {
+    /// The epoch that it has had it with.
+    pub(super) ours: u64,
+    /// As the holder it lets others take it at once.
+    pub(super) offers: bool,
+    pub(super) may_take_over: bool,
+    /// So long it must have been over.
+    pub(super) hesitation: Duration,
 }
 
 /// What a look at the lease of the feed has shown.
@@ -236,20 +248,23 @@ impl Tables {
     pub(super) fn take_feed(
         &mut self,
         (node_id, node_epoch): (NodeId, i64),
-        (ours, may_take_over): (u64, bool),
+        FeedTaking { ours, offers, may_take_over, hesitation }: FeedTaking,
         now: u64,
     ) -> FeedLook {
         let row = self.nodes.get(&node_id);
         let runs = row.is_some_and(|row| row.epoch == node_epoch && row.lease_until > now);
+        let is_draining = row.is_some_and(|row| row.is_draining);
+        let hesitation = micros(if is_draining { HESITATION } else { hesitation });
         let is_ours = |held: &FeedLease| held.node_id == node_id && held.epoch == ours;
         let epoch = match &self.feed {
             None if runs => 1,
             Some(held) if runs && is_ours(held) => ours,
-            Some(held) if runs && may_take_over && held.until <= now => held.epoch + 1,
+            Some(held) if runs && may_take_over && held.until + hesitation <= now => held.epoch + 1,
             Some(held) if is_ours(held) => return FeedLook::Lapsed,
             None | Some(_) => return FeedLook::Others,
         };
-        self.feed = Some(FeedLease { node_id, epoch, until: now + micros(FEED_LEASE) });
+        let lease = if offers || is_draining { 0 } else { micros(FEED_LEASE) };
+        self.feed = Some(FeedLease { node_id, epoch, until: now + lease });
         FeedLook::Ours(epoch)
     }
 

@@ -348,9 +348,7 @@ impl<'a> World<'a> {
                 tables.drain(epoch);
                 Answer::Done
             }
-            Question::TakeFeed { id, ours, may_take_over } => {
-                Answer::Feed(tables.take_feed(id, (ours, may_take_over), now))
-            }
+            Question::TakeFeed { id, taking } => Answer::Feed(tables.take_feed(id, taking, now)),
             Question::Owned { epoch } => Answer::Owned(tables.owned(epoch)),
             Question::Write(_) => Answer::Done,
         })
