@@ -3,17 +3,18 @@
 
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
+use http::header::HeaderValue;
 use http::request::Parts;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 
 use super::app::App;
+use super::fields::not_json;
 use super::peers::{PeerPool, Peers, Unanswered};
-use super::problem::{HttpResponse, Problem};
-use super::routes::webhook;
+use super::problem::{HttpResponse, Problem, bytes_response};
 use crate::cluster::Peer;
-use crate::exchange::PostedLines;
 use crate::exchange::webhook::WEBHOOK_PART_LINES;
+use crate::exchange::{PostedLines, read_webhook};
 use crate::oms::LinesDurable;
 use crate::runtime::timeout;
 use crate::types::UserId;
@@ -26,9 +27,22 @@ const SIGNED_FOR: &str = "exchange";
 /// Records lines wherever they may belong.
 ///
 /// # Errors
-/// One of the nodes may not have recorded them: they are to be posted again.
-pub(super) async fn record(app: &App, body: Vec<u8>, posted: PostedLines) -> Result<(), Problem> {
-    let Some(peers) = &app.site.peers else { return record_here(app, posted).await };
+/// The body is no batch, or one of the nodes may not have recorded them: they are to be posted again.
+pub(super) async fn record(app: &App, body: Vec<u8>) -> Result<HttpResponse, Problem> {
+    let posted = read(&body)?;
+    match &app.site.peers {
+        None => record_here(app, posted).await?,
+        Some(peers) => record_on_all(app, peers, body, posted).await?,
+    }
+    Ok(recorded())
+}
+
+async fn record_on_all(
+    app: &App,
+    peers: &Peers,
+    body: Vec<u8>,
+    posted: PostedLines,
+) -> Result<(), Problem> {
     // Nobody would record those of a user who is between two nodes.
     let members = peers.map().members().ok_or_else(again)?;
     let body = Bytes::from(body);
@@ -44,8 +58,29 @@ pub(super) async fn record(app: &App, body: Vec<u8>, posted: PostedLines) -> Res
 
 /// Takes lines that another node was given.
 pub(super) async fn take(app: &App, body: &[u8]) -> Result<HttpResponse, Problem> {
-    record_here(app, webhook::read(body)?).await?;
-    Ok(webhook::recorded())
+    record_here(app, read(body)?).await?;
+    Ok(recorded())
+}
+
+/// The lines in a body.
+fn read(body: &[u8]) -> Result<PostedLines, Problem> {
+    read_webhook(body).map_err(|error| unreadable(&error))
+}
+
+/// All lines were recorded.
+fn recorded() -> HttpResponse {
+    let json = HeaderValue::from_static("application/json");
+    bytes_response(StatusCode::NO_CONTENT, json, Bytes::new())
+}
+
+/// The body is not a batch.
+fn unreadable(error: &serde_json::Error) -> Problem {
+    if error.is_data() {
+        let detail = "The body must be an object whose `lines` is a list of feed lines.";
+        Problem::field("lines", "invalid_field", detail)
+    } else {
+        Problem::field("body", "invalid_json", not_json(error))
+    }
 }
 
 async fn record_here(
