@@ -3,17 +3,18 @@
 
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
+use http::header::HeaderValue;
 use http::request::Parts;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 
 use super::app::App;
+use super::fields::not_json;
 use super::peers::{PeerPool, Peers, Unanswered};
-use super::problem::{HttpResponse, Problem};
-use super::routes::webhook;
+use super::problem::{HttpResponse, Problem, bytes_response};
 use crate::cluster::Peer;
-use crate::exchange::PostedLines;
 use crate::exchange::webhook::WEBHOOK_PART_LINES;
+use crate::exchange::{PostedLines, read_webhook};
 use crate::oms::LinesDurable;
 use crate::runtime::timeout;
 use crate::types::UserId;
@@ -23,12 +24,16 @@ pub(super) const POSTED_LINES: &str = "/posted-lines";
 /// What is passed on is signed for a user. Lines are no user's, and theirs is not read.
 const SIGNED_FOR: &str = "exchange";
 
-/// Records lines wherever they may belong.
+/// Records the lines in a body wherever they may belong, and answers.
 ///
 /// # Errors
-/// One of the nodes may not have recorded them: they are to be posted again.
-pub(super) async fn record(app: &App, body: Vec<u8>, posted: PostedLines) -> Result<(), Problem> {
-    let Some(peers) = &app.site.peers else { return record_here(app, posted).await };
+/// The body is no batch, or one of the nodes may not have recorded it: it is to be posted again.
+pub(super) async fn record(app: &App, body: Vec<u8>) -> Result<HttpResponse, Problem> {
+    let posted = read(&body)?;
+    let Some(peers) = &app.site.peers else {
+        record_here(app, posted).await?;
+        return Ok(recorded());
+    };
     // Nobody would record those of a user who is between two nodes.
     let members = peers.map().members().ok_or_else(again)?;
     let body = Bytes::from(body);
@@ -39,13 +44,13 @@ pub(super) async fn record(app: &App, body: Vec<u8>, posted: PostedLines) -> Res
         return Err(again());
     }
     // A node that has come meanwhile has not heard of them.
-    if peers.map().members().as_ref() == Some(&members) { Ok(()) } else { Err(again()) }
+    if peers.map().members().as_ref() == Some(&members) { Ok(recorded()) } else { Err(again()) }
 }
 
 /// Takes lines that another node was given.
 pub(super) async fn take(app: &App, body: &[u8]) -> Result<HttpResponse, Problem> {
-    record_here(app, webhook::read(body)?).await?;
-    Ok(webhook::recorded())
+    record_here(app, read(body)?).await?;
+    Ok(recorded())
 }
 
 async fn record_here(
@@ -109,6 +114,27 @@ async fn ask(
         in_use.give_back();
     }
     Ok(status)
+}
+
+/// The lines in a body.
+fn read(body: &[u8]) -> Result<PostedLines, Problem> {
+    read_webhook(body).map_err(|error| unreadable(&error))
+}
+
+/// All lines were recorded.
+fn recorded() -> HttpResponse {
+    let json = HeaderValue::from_static("application/json");
+    bytes_response(StatusCode::NO_CONTENT, json, Bytes::new())
+}
+
+/// The body is not a batch.
+fn unreadable(error: &serde_json::Error) -> Problem {
+    if error.is_data() {
+        let detail = "The body must be an object whose `lines` is a list of feed lines.";
+        Problem::field("lines", "invalid_field", detail)
+    } else {
+        Problem::field("body", "invalid_json", not_json(error))
+    }
 }
 
 fn again() -> Problem {

@@ -1,5 +1,3 @@
-use bytes::Bytes;
-use http::header::HeaderValue;
 use http::request::Parts;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
@@ -7,12 +5,10 @@ use hyper::body::Incoming;
 use crate::exchange::webhook::{
     MAX_WEBHOOK_BODY_BYTES, SIGNATURE_HEADER, SignatureError, WebhookVerifier,
 };
-use crate::exchange::{PostedLines, read_webhook};
 use crate::http::app::App;
 use crate::http::body::read_body_up_to;
-use crate::http::fields::not_json;
 use crate::http::posted_lines;
-use crate::http::problem::{HttpResponse, Problem, bytes_response};
+use crate::http::problem::{HttpResponse, Problem};
 use crate::http::query::Query;
 use crate::types::Clock;
 
@@ -30,35 +26,12 @@ pub(in crate::http) async fn post(
         Problem::new(StatusCode::UNAUTHORIZED, "invalid_signature", error)
     })?;
     Query::none(&request.uri)?;
-    let posted = read(&body)?;
-    posted_lines::record(app, body, posted).await?;
-    Ok(recorded())
-}
-
-/// The lines in a body.
-pub(in crate::http) fn read(body: &[u8]) -> Result<PostedLines, Problem> {
-    read_webhook(body).map_err(|error| unreadable(&error))
-}
-
-/// All lines were recorded.
-pub(in crate::http) fn recorded() -> HttpResponse {
-    let json = HeaderValue::from_static("application/json");
-    bytes_response(StatusCode::NO_CONTENT, json, Bytes::new())
+    posted_lines::record(app, body).await
 }
 
 /// Without secrets the route does not exist.
 pub(in crate::http) fn no_webhook() -> Problem {
     Problem::not_found("This server does not accept webhooks.")
-}
-
-/// The body is not a batch.
-fn unreadable(error: &serde_json::Error) -> Problem {
-    if error.is_data() {
-        let detail = "The body must be an object whose `lines` is a list of feed lines.";
-        Problem::field("lines", "invalid_field", detail)
-    } else {
-        Problem::field("body", "invalid_json", not_json(error))
-    }
 }
 
 /// The signature's time may follow the exchange's clock or the wall clock: the signer must have set
