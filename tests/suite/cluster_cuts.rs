@@ -68,11 +68,11 @@ fn have_the_last_lead(cluster: &Cluster) {
     until("the last member to read the feed", || {
         let epoch = cluster.database.number(FEED_EPOCH);
         cluster.database.sql(
-            "UPDATE leases SET node_id = 99, lease_until = clock_timestamp() - interval '1 minute' \
-             WHERE name = 'feed'",
+            "UPDATE leases SET epoch = epoch + 1, \
+             lease_until = clock_timestamp() - interval '1 minute' WHERE name = 'feed'",
         );
         let leaders = until("somebody to read the feed", || {
-            let is_taken = cluster.database.number(FEED_EPOCH) > epoch;
+            let is_taken = cluster.database.number(FEED_EPOCH) > epoch + 1;
             Some(leaders(cluster)).filter(|leaders| is_taken && leaders.len() == 1)
         });
         (leaders == [2]).then_some(())
