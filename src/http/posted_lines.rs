@@ -24,7 +24,7 @@ pub(super) const POSTED_LINES: &str = "/posted-lines";
 /// What is passed on is signed for a user. Lines are no user's, and theirs is not read.
 const SIGNED_FOR: &str = "exchange";
 
-/// Records the lines in a body wherever they may belong, and answers.
+/// Records lines wherever they may belong.
 ///
 /// # Errors
 /// The body is no batch, or one of the nodes may not have recorded them: they are to be posted again.
@@ -53,7 +53,7 @@ async fn record_on_all(
         return Err(again());
     }
     // A node that has come meanwhile has not heard of them.
-    if peers.map().members().as_ref() == Some(&members) { Ok(recorded()) } else { Err(again()) }
+    if peers.map().members().as_ref() == Some(&members) { Ok(()) } else { Err(again()) }
 }
 
 /// Takes lines that another node was given.
@@ -144,27 +144,6 @@ async fn ask(
         in_use.give_back();
     }
     Ok(status)
-}
-
-/// The lines in a body.
-fn read(body: &[u8]) -> Result<PostedLines, Problem> {
-    read_webhook(body).map_err(|error| unreadable(&error))
-}
-
-/// All lines were recorded.
-fn recorded() -> HttpResponse {
-    let json = HeaderValue::from_static("application/json");
-    bytes_response(StatusCode::NO_CONTENT, json, Bytes::new())
-}
-
-/// The body is not a batch.
-fn unreadable(error: &serde_json::Error) -> Problem {
-    if error.is_data() {
-        let detail = "The body must be an object whose `lines` is a list of feed lines.";
-        Problem::field("lines", "invalid_field", detail)
-    } else {
-        Problem::field("body", "invalid_json", not_json(error))
-    }
 }
 
 fn again() -> Problem {
