@@ -83,7 +83,7 @@ impl Member {
         let ended_lately = EndedLately::new(&membership, server.clone(), came);
         let metrics = self.metrics.clone();
         let mut partitions =
-            Partitions::new(&membership, server, epoch, metrics, comes, stops.shutdown.clone());
+            Partitions::new(&membership, (server, epoch), metrics, comes, stops.shutdown.clone());
         let host = &membership.host;
         let feed_lease = self.feed_lease.take();
         let lease = self.keep_lease(epoch, (&map, host), &stops.shutdown);

@@ -66,8 +66,7 @@ pub(super) struct Standing {
 impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
     pub(super) fn new(
         membership: &'a Membership<H>,
-        server: PostgresServer,
-        epoch: i64,
+        (server, epoch): (PostgresServer, i64),
         metrics: NodeMetrics,
         comes: mpsc::UnboundedSender<UserPartition>,
         shutdown: Shutdown,

@@ -88,10 +88,14 @@ impl Cluster {
             folder,
         };
         for number in 0..MEMBERS {
-            cluster.members.push(None);
-            cluster.start_member(number);
+            // They need not be ready to share the users.
+            let settings = cluster.settings_of(number);
+            let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+            let member = Server::start_unready(&cluster.data(number), &settings);
+            cluster.members.push(Some(member));
         }
         cluster.await_even_shares();
+        cluster.members.iter().flatten().for_each(Server::await_ready);
         cluster
     }
 
@@ -103,13 +107,16 @@ impl Cluster {
     /// Starts a member that does not run.
     pub(crate) fn start_member(&mut self, number: usize) {
         assert!(self.members[number].is_none(), "it runs already");
-        let (id, data) = (number.to_string(), self.data(number));
-        let mut settings: Vec<&str> = vec!["--node-id", &id, "--listen", &self.addresses[number]];
-        let settings_of_all: Vec<String> =
-            self.settings.iter().map(|given| self.relayed(number, given)).collect();
-        settings.extend(settings_of_all.iter().map(String::as_str));
-        let server = Server::start(&data, &settings);
-        self.members[number] = Some(server);
+        let settings = self.settings_of(number);
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        self.members[number] = Some(Server::start(&self.data(number), &settings));
+    }
+
+    fn settings_of(&self, number: usize) -> Vec<String> {
+        let of_its_own = ["--node-id", &number.to_string(), "--listen", &self.addresses[number]]
+            .map(str::to_owned);
+        let of_all = self.settings.iter().map(|given| self.relayed(number, given));
+        of_its_own.into_iter().chain(of_all).collect()
     }
 
     /// The last member's own way to Postgres and Redis.

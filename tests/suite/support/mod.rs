@@ -276,7 +276,7 @@ impl Server {
         Self { program, address, admin }
     }
 
-    fn await_ready(&self) {
+    pub(crate) fn await_ready(&self) {
         let url = format!("{}/readyz", self.admin);
         api::until("the server to be ready", || {
             api::get_anonymously(&url).filter(|answer| answer.status == 200).map(|_| ())
