@@ -17,7 +17,8 @@ const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Settings that every session needs, whatever its user or database has. Without a durable commit a
 /// server that crashes would go back before records that the log no longer has. A transaction whose
-/// client is gone ends by itself.
+/// client is gone ends by itself. A plan that looks into all tables of orders seems so costly that
+/// Postgres would compile it, for seconds each time, to read a few rows.
 ///
 /// The last line lets the server process keep its memory from one transaction to the next: glibc
 /// returns free memory at the end of the heap to the system each time, until a block as large as
@@ -31,6 +32,7 @@ const SESSION: &str = "\
     SET default_transaction_read_only = off; \
     SET lock_timeout = '30s'; \
     SET idle_in_transaction_session_timeout = '60s'; \
+    SET jit = off; \
     SELECT length(repeat('x', 16 * 1024 * 1024))";
 
 /// What the sessions of a member need: a transaction that its process, or its host, no longer goes on
