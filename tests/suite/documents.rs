@@ -24,6 +24,8 @@ const NO_METRICS: [&str; 3] = ["longbow_reader", "longbow_writer", "longbow_sess
 /// a stream ends after its first event unless it is redirected to a file.
 const PRELUDE: &str = r#"set -euo pipefail
 shopt -s inherit_errexit
+# What goes on in the background after a failure would keep the output open.
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 curl() {
   local arguments=("${@//127.0.0.1:8080/$CLIENTS}") descriptor line
   arguments=("${arguments[@]//127.0.0.1:9090/$OPERATORS}")
