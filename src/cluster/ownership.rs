@@ -191,6 +191,7 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
     ) -> Result<usize, NodeError> {
         let host = &self.membership.host;
         let mut serving = FuturesUnordered::new();
+        let mut unchecked = Vec::new();
         let mut count = 0;
         let mut has_all = false;
         loop {
@@ -207,11 +208,19 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
                 },
                 Some(partition) = serving.next() => {
                     let partition = partition.map_err(|_gone| NodeError::Ending)?;
-                    self.note_served(client, partition, lapses).await?;
+                    // Nothing may fail before all are noted: what is served is not adopted again.
+                    self.note_served(partition);
+                    if self.membership.map.lapses() == lapses {
+                        self.open(partition);
+                    } else {
+                        unchecked.push(partition);
+                    }
                 }
-                else => return Ok(count),
+                else => break,
             }
         }
+        self.check_and_open(client, &unchecked).await?;
+        Ok(count)
     }
 
     /// Says which orders are left out: their rows were changed by others, or written by a later version.
@@ -227,27 +236,35 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
         }
     }
 
-    /// The orders thread serves a partition: requests about its users may come.
-    async fn note_served(
-        &mut self,
-        client: &Client,
-        partition: UserPartition,
-        lapses: u64,
-    ) -> Result<(), NodeError> {
-        // From now on its orders must not be adopted again, whatever fails below.
-        self.served.insert(partition);
+    /// The orders thread serves a partition.
+    fn note_served(&mut self, partition: UserPartition) {
+        let is_new = self.served.insert(partition);
+        assert!(is_new, "a partition is adopted once: {partition:?}");
+        self.metrics.taken.inc();
         // Its receiver ends with the process.
         let _ending = self.comes.send(partition);
-        let map = &self.membership.map;
-        if map.lapses() != lapses {
-            // It was not among what was served when the lease was renewed.
-            let owned = claim::owned(client, &self.server, self.epoch).await?;
-            if let Some(lost) = claim::first_lost(&[partition], &owned) {
-                return Err(NodeError::Fenced { partition: lost.get() });
-            }
+    }
+
+    /// Requests about the users of a partition that is served may come.
+    fn open(&self, partition: UserPartition) {
+        self.membership.map.set_route(partition, Route::Here);
+    }
+
+    /// Opens partitions that were not among what was served when a lapsed lease was renewed, if they are
+    /// this node's still.
+    async fn check_and_open(
+        &self,
+        client: &Client,
+        partitions: &[UserPartition],
+    ) -> Result<(), NodeError> {
+        if partitions.is_empty() {
+            return Ok(());
         }
-        map.set_route(partition, Route::Here);
-        self.metrics.taken.inc();
+        let owned = claim::owned(client, &self.server, self.epoch).await?;
+        if let Some(lost) = claim::first_lost(partitions, &owned) {
+            return Err(NodeError::Fenced { partition: lost.get() });
+        }
+        partitions.iter().for_each(|partition| self.open(*partition));
         Ok(())
     }
 
