@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use super::host::HaltsHost;
 use super::{MEMBER_LEASE, NodeError};
-use crate::projection::{Connection, PostgresServer, ProjectionError};
+use crate::projection::{Connection, PostgresServer, ProjectionError, within};
 use crate::shutdown::Shutdown;
 use crate::sync::Receiver;
 
@@ -62,7 +62,7 @@ async fn look<H: HaltsHost>(
     host: &H,
 ) -> Result<Result<(), String>, NodeError> {
     let (known, look) = host.begin_look();
-    let row = in_lease(server, client.query_opt(LOOK, &[&known])).await?;
+    let row = within(MEMBER_LEASE, server, client.query_opt(LOOK, &[&known])).await?;
     let row = row.map_err(ProjectionError::of(server, "say what operators have halted"))?;
     let (version, text) = match &row {
         Some(row) => (row.get(0), row.get::<_, Option<&str>>(1)),
@@ -113,7 +113,7 @@ async fn write_all<H: HaltsHost>(server: &PostgresServer, host: &H) -> Result<()
         }
         let Some((version, text, draft)) = host.draft() else { return Ok(()) };
         let parameters: [&(dyn ToSql + Sync); 2] = [&version, &text];
-        let written = in_lease(server, client.query_opt(WRITE, &parameters)).await;
+        let written = within(MEMBER_LEASE, server, client.query_opt(WRITE, &parameters)).await;
         let written = written.map_err(with_causes)?;
         let written = written.map_err(ProjectionError::of(server, "keep what is halted"));
         // Without a row another node was faster: its change comes first.
@@ -121,15 +121,4 @@ async fn write_all<H: HaltsHost>(server: &PostgresServer, host: &H) -> Result<()
             host.written(draft, row.get(0));
         }
     }
-}
-
-/// Waits for an answer. One that comes after the lease is worth nothing.
-async fn in_lease<T>(
-    server: &PostgresServer,
-    answer: impl Future<Output = T>,
-) -> Result<T, ProjectionError> {
-    timeout(MEMBER_LEASE, answer).await.map_err(|_| ProjectionError::Silent {
-        server: server.to_string(),
-        seconds: MEMBER_LEASE.as_secs(),
-    })
 }

@@ -46,10 +46,6 @@ pub(crate) struct Moves {
     pub(crate) hand_over: Vec<(UserPartition, i64)>,
 }
 
-fn all_partitions() -> impl Iterator<Item = UserPartition> {
-    (0..=u8::MAX).map_while(UserPartition::new)
-}
-
 impl ClusterView {
     fn owner(&self, partition: UserPartition) -> Option<&OwnerRow> {
         self.owners.get(partition.index())?.as_ref()
@@ -70,7 +66,7 @@ impl ClusterView {
         let is_theirs = |partition: &UserPartition| {
             self.owner(*partition).is_some_and(|owner| owner.epoch == epoch)
         };
-        all_partitions().filter(is_theirs).collect()
+        UserPartition::all().filter(is_theirs).collect()
     }
 
     /// The partitions that this epoch owns and hands over to nobody who runs.
@@ -111,7 +107,7 @@ impl ClusterView {
         serves: impl Fn(UserPartition) -> bool,
     ) -> [Route; USER_PARTITIONS] {
         let mut routes = [Route::Nowhere; USER_PARTITIONS];
-        for (route, partition) in routes.iter_mut().zip(all_partitions()) {
+        for (route, partition) in routes.iter_mut().zip(UserPartition::all()) {
             let Some(owner) = self.owner(partition) else { continue };
             if owner.epoch == us {
                 if serves(partition) {
@@ -144,7 +140,7 @@ impl ClusterView {
         let share_of =
             |epoch: i64| shares.iter().find(|(of, _)| *of == epoch).map_or(0, |(_, share)| *share);
         let (share, rank) = (share_of(us), sharing.iter().position(|member| member.epoch == us));
-        for partition in all_partitions() {
+        for partition in UserPartition::all() {
             let is_for_us = self.owner(partition).is_some_and(|owner| owner.handed_to == Some(us));
             if is_for_us && !ours.contains(&partition) {
                 moves.take.push(partition);
@@ -212,7 +208,7 @@ impl ClusterView {
                     && owner.handed_to.is_none_or(|to| self.alive(to).is_none())
             })
         };
-        let mut orphans: Vec<_> = all_partitions().filter(is_orphan).enumerate().collect();
+        let mut orphans: Vec<_> = UserPartition::all().filter(is_orphan).enumerate().collect();
         orphans.sort_by_key(|(place, _)| place % members.max(1) != rank);
         orphans.into_iter().map(|(_, partition)| partition).collect()
     }

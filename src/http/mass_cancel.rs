@@ -20,7 +20,7 @@ use super::app::Site;
 use super::body::read_body_up_to;
 use super::fields::Fields;
 use super::operate::{A_BOOLEAN, MAX_BODY_BYTES, check_symbol, text};
-use super::other_nodes::{OtherNodes, operator_call};
+use super::other_nodes::{OtherNodes, node_call};
 use super::peers::{PeerPool, Peers};
 use super::problem::{HttpResponse, Problem, json_response};
 use super::query::Query;
@@ -166,7 +166,7 @@ async fn cancel_here(site: &Site, scope: &CancelScope) -> Result<MassCancelled, 
 
 async fn sweep_here(site: &Site, peers: &Peers, scope: &CancelScope) -> Result<OfNode, Problem> {
     let is_here = |partition: &UserPartition| peers.map().route(*partition) == Route::Here;
-    let mut partitions: Vec<_> = all_partitions().filter(is_here).collect();
+    let mut partitions: Vec<_> = UserPartition::all().filter(is_here).collect();
     let MassCancelled { asked, is_shown } = cancel_here(site, scope).await?;
     // What was handed over meanwhile may have left before it was looked at.
     partitions.retain(is_here);
@@ -181,10 +181,10 @@ async fn sweep_all(
     let scope = &mass_cancel.scope;
     let missing = match &scope.user {
         Some(user) => BTreeSet::from([user.partition()]),
-        None => all_partitions().collect(),
+        None => UserPartition::all().collect(),
     };
     let mut sweep = Sweep { asked: 0, is_shown: true, missing, silent: BTreeMap::new() };
-    let call = operator_call(Method::POST, PATH, mass_cancel.body())?;
+    let call = node_call(Method::POST, PATH, mass_cancel.body())?;
     let until = Instant::now() + PATIENCE;
     loop {
         let (is_here, peers) = sweep.places(others.peers);
@@ -280,8 +280,4 @@ impl Sweep {
             .with("nodes", nodes)
             .with("partitions", missing.len())
     }
-}
-
-fn all_partitions() -> impl Iterator<Item = UserPartition> {
-    (0..=u8::MAX).map_while(UserPartition::new)
 }

@@ -1,5 +1,5 @@
-//! What operators ask of other nodes, over the connections between nodes. Only what this node signs is
-//! answered there, and no client's request is passed on to these paths.
+//! What operators ask of other nodes, and what nodes hand each other, over the connections between nodes.
+//! Only what this node signs is answered there, and no client's request is passed on to these paths.
 
 use std::time::{Duration, Instant};
 
@@ -13,24 +13,24 @@ use crate::cluster::Peer;
 use crate::runtime::timeout;
 use crate::types::UserId;
 
-/// In the place of a user, in what is signed.
-const OPERATORS: &str = "operators";
+/// In the place of a user, in what is signed: these requests are no user's, and it is not read.
+const NO_USER: &str = "node";
 
-/// The other nodes, as an operator's request reaches them.
+/// The other nodes, as such a request reaches them.
 #[derive(Clone, Copy)]
 pub(super) struct OtherNodes<'a> {
     pub peers: &'a Peers,
     pub pool: &'a PeerPool,
 }
 
-/// An operator's request as it is passed on.
+/// A request to other nodes.
 ///
 /// # Errors
 /// The path is none.
-pub(super) fn operator_call(method: Method, path: &str, body: Vec<u8>) -> Result<Call, Problem> {
+pub(super) fn node_call(method: Method, path: &str, body: Vec<u8>) -> Result<Call, Problem> {
     let request = Request::builder().method(method).uri(path).body(());
     let request = request.map_err(|error| Problem::not_found(error.to_string()))?;
-    let Ok(user) = UserId::new(OPERATORS) else { unreachable!("{OPERATORS} is a name") };
+    let Ok(user) = UserId::new(NO_USER) else { unreachable!("{NO_USER} is a name") };
     let (head, ()) = request.into_parts();
     Ok(Call { user, head, body, arrived: Instant::now(), is_passed_on: false })
 }

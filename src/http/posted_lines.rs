@@ -4,25 +4,21 @@
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
 use http::header::HeaderValue;
-use http::request::Parts;
-use http::{Request, StatusCode};
-use http_body_util::Full;
+use http::{Method, StatusCode};
 
 use super::app::App;
+use super::call::Call;
 use super::fields::not_json;
-use super::peers::{PeerPool, Peers, Unanswered};
+use super::other_nodes::{OtherNodes, node_call};
+use super::peers::Peers;
 use super::problem::{HttpResponse, Problem, bytes_response};
 use crate::cluster::Peer;
 use crate::exchange::webhook::WEBHOOK_PART_LINES;
 use crate::exchange::{PostedLines, read_webhook};
 use crate::oms::LinesDurable;
-use crate::runtime::timeout;
-use crate::types::UserId;
 
 /// Path at which a node takes lines that were posted to another one.
 pub(super) const POSTED_LINES: &str = "/posted-lines";
-/// What is passed on is signed for a user. Lines are no user's, and theirs is not read.
-const SIGNED_FOR: &str = "exchange";
 
 /// Records lines wherever they may belong.
 ///
@@ -45,8 +41,9 @@ async fn record_on_all(
 ) -> Result<(), Problem> {
     // Nobody would record those of a user who is between two nodes.
     let members = peers.map().members().ok_or_else(again)?;
-    let body = Bytes::from(body);
-    let there = members.peers.iter().map(|peer| hand_to(app, peers, *peer, &body));
+    let others = OtherNodes { peers, pool: &app.peer_pool };
+    let call = node_call(Method::POST, POSTED_LINES, body)?;
+    let there = members.peers.iter().map(|peer| hand_to(others, *peer, &call));
     let (here, there) = join(record_here(app, posted), join_all(there)).await;
     here?;
     if !there.into_iter().all(|is_recorded| is_recorded) {
@@ -54,6 +51,18 @@ async fn record_on_all(
     }
     // A node that has come meanwhile has not heard of them.
     if peers.map().members().as_ref() == Some(&members) { Ok(()) } else { Err(again()) }
+}
+
+/// Hands lines to another node. True once it has recorded them.
+async fn hand_to(others: OtherNodes<'_>, peer: Peer, call: &Call) -> bool {
+    let limit = others.peers.answer_timeout();
+    // Without an answer that is told already.
+    let Ok(answer) = others.ask_running((peer, limit), call).await else { return false };
+    let status = answer.status();
+    if status != StatusCode::NO_CONTENT {
+        tracing::debug!(%status, node = peer.node_id, "a node has not recorded posted lines");
+    }
+    status == StatusCode::NO_CONTENT
 }
 
 /// Takes lines that another node was given.
@@ -96,54 +105,6 @@ async fn record_here(
         }
     }
     Ok(())
-}
-
-/// Hands lines to another node. True once it has recorded them.
-async fn hand_to(app: &App, peers: &Peers, peer: Peer, body: &Bytes) -> bool {
-    let metrics = peers.metrics();
-    metrics.passed_on.inc();
-    let limit = peers.answer_timeout();
-    let asked = timeout(limit, ask(&app.peer_pool, peers, peer, body)).await;
-    let asked =
-        asked.unwrap_or_else(|| Err(Unanswered::Unknown(format!("no answer within {limit:?}"))));
-    match asked {
-        Ok(StatusCode::NO_CONTENT) => true,
-        Ok(status) => {
-            if status == StatusCode::UNAUTHORIZED {
-                peers.note_refused_there(peer.node_id);
-            }
-            tracing::debug!(%status, node = peer.node_id, "a node has not recorded posted lines");
-            false
-        }
-        Err(error) => {
-            metrics.unanswered.inc();
-            tracing::debug!(%error, node = peer.node_id, "posted lines passed on have no answer");
-            false
-        }
-    }
-}
-
-async fn ask(
-    pool: &PeerPool,
-    peers: &Peers,
-    peer: Peer,
-    body: &Bytes,
-) -> Result<StatusCode, Unanswered> {
-    let not_sent = |error: &dyn std::fmt::Display| Unanswered::NotSent(error.to_string());
-    let user = UserId::new(SIGNED_FOR).map_err(|error| not_sent(&error))?;
-    let head = Request::post(POSTED_LINES).body(()).map_err(|error| not_sent(&error))?;
-    let (head, ()): (Parts, ()) = head.into_parts();
-    let request = || {
-        let signed = peers.signed((peer, &user), &head, body, Full::new(body.clone()));
-        signed.map_err(|error| not_sent(&error))
-    };
-    let (response, in_use) = pool.ask(peer, request).await?;
-    Peers::check_answer(&response, peer.node_id)?;
-    let status = response.status();
-    if status == StatusCode::NO_CONTENT {
-        in_use.give_back();
-    }
-    Ok(status)
 }
 
 fn again() -> Problem {

@@ -21,7 +21,7 @@ use tracing::field::display;
 use super::app::Site;
 use super::body::read_body_up_to;
 use super::fields::Fields;
-use super::other_nodes::{OtherNodes, operator_call};
+use super::other_nodes::{OtherNodes, node_call};
 use super::peers::{PeerPool, Peers, Place, Unanswered};
 use super::problem::{HttpResponse, Problem, json_response};
 use super::query::Query;
@@ -84,7 +84,7 @@ pub(super) async fn list(site: &Site, pool: &PeerPool) -> Result<HttpResponse, P
     let mut all = list_here(site).await?;
     let Some(peers) = &site.peers else { return Ok(json_response(StatusCode::OK, &all)) };
     let others = OtherNodes { peers, pool };
-    let call = &operator_call(Method::GET, LIST, Vec::new())?;
+    let call = &node_call(Method::GET, LIST, Vec::new())?;
     let asked = peers.map().peers().into_iter().map(|peer| async move {
         let answer = others.ask_running((peer, LIST_PATIENCE), call).await.ok();
         let listed = answer.filter(|answer| answer.status() == StatusCode::OK);
@@ -190,7 +190,7 @@ pub(super) async fn decide(
         Place::Here => carry_out_or_leave(site, peers, decision, act).await,
         Place::Nowhere => Err(not_owner("has no node yet")),
         Place::There(node) => {
-            let call = operator_call(Method::POST, request.uri.path(), body)?;
+            let call = node_call(Method::POST, request.uri.path(), body)?;
             let limit = peers.answer_timeout();
             let asked = OtherNodes { peers, pool }.ask((node, limit), &call, place).await;
             asked.map_err(|error| match error {

@@ -5,9 +5,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, Statement};
 
 use super::connection::{in_time, within};
-use super::read::{
-    self, AGGREGATED_EXECUTIONS, EXECUTION_ARRAYS, ORDER_COLUMN_COUNT, ORDER_COLUMNS,
-};
+use super::read::{self, EXECUTION_ARRAYS, ORDER_COLUMN_COUNT, ORDER_COLUMNS, select_aggregated};
 use super::values::Timestamp;
 use super::{PostgresServer, ProjectionError, cell};
 use crate::engine::EndedOrder;
@@ -61,15 +59,16 @@ impl OpenOrders {
         client: &Client,
         server: &PostgresServer,
     ) -> Result<Self, ProjectionError> {
+        let executions = select_aggregated(&format!(
+            "e.user_id = o.user_id AND e.order_id = o.order_id AND NOT {UNTOUCHED}"
+        ));
         let text = format!(
             "SELECT {ORDER_COLUMNS}, {EXECUTION_ARRAYS} FROM ( \
                 SELECT * FROM orders o WHERE o.user_partition = $1 AND {OPEN} \
                 UNION ALL \
                 SELECT * FROM orders o \
                 WHERE o.user_partition = $1 AND {ATTENDED} AND ({OPEN}) IS NOT TRUE \
-             ) o LEFT JOIN LATERAL ({AGGREGATED_EXECUTIONS} \
-                WHERE e.user_id = o.user_id AND e.order_id = o.order_id AND NOT {UNTOUCHED}) x \
-             ON true"
+             ) o LEFT JOIN LATERAL ({executions}) x ON true"
         );
         let prepared = in_time(server, async {
             client.batch_execute("SET plan_cache_mode = force_generic_plan").await?;

@@ -122,7 +122,7 @@ pub(crate) async fn in_time<T>(
 }
 
 /// Waits for an answer until a time limit.
-pub(super) async fn within<T>(
+pub(crate) async fn within<T>(
     limit: Duration,
     server: &PostgresServer,
     answer: impl Future<Output = T>,

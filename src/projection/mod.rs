@@ -92,7 +92,7 @@ pub use compare::{
     EventDifference, ExpectedEvents, PartitionPosition, PostgresExecution, PostgresOrder,
     PostgresRecords, as_storable, storable_time,
 };
-pub(crate) use connection::{Connection, MEMBER_SESSION, in_time};
+pub(crate) use connection::{Connection, MEMBER_SESSION, in_time, within};
 pub use error::ProjectionError;
 pub use gaps::{EventGap, GapOrder};
 pub use metrics::ProjectionMetrics;

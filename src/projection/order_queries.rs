@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::connection::{Connection, in_time};
 use super::read::{
-    self, AGGREGATED_EXECUTIONS, EXECUTION_ARRAYS, ORDER_COLUMN_COUNT, ORDER_COLUMNS, RowError,
+    self, EXECUTION_ARRAYS, ORDER_COLUMN_COUNT, ORDER_COLUMNS, RowError, select_aggregated,
 };
 use super::values::{Text, Timestamp, uuid};
 use super::{PostgresServer, ProjectionError, cell, migrations, preflight};
@@ -104,12 +104,12 @@ const USER_OF_EXTERNAL: &str =
 fn statements() -> [String; 6] {
     let columns = format!("SELECT {ORDER_COLUMNS}, p.log_id, p.lsn");
     let position = "p.is_current AND p.user_partition = $3";
+    let executions = select_aggregated("e.user_id = $1 AND e.order_id = $2");
     [
         format!(
             "{columns}, {EXECUTION_ARRAYS} FROM projection p \
              LEFT JOIN orders o ON o.user_id = $1 AND o.order_id = $2 \
-             LEFT JOIN ({AGGREGATED_EXECUTIONS} \
-                WHERE e.user_id = $1 AND e.order_id = $2) x ON true \
+             LEFT JOIN ({executions}) x ON true \
              WHERE {position}"
         ),
         format!(

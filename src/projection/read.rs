@@ -22,18 +22,20 @@ pub(super) const ORDER_COLUMNS: &str = "\
     o.reason, o.created_at, o.updated_at, o.submit_before, o.version, o.ending, \
     o.cancel_requested, o.user_cancelled, o.taken_back, o.open_cases";
 pub(super) const ORDER_COLUMN_COUNT: usize = 21;
-/// Selects the executions `e` of one order as `x`, for [`EXECUTION_ARRAYS`].
-pub(super) const AGGREGATED_EXECUTIONS: &str = "\
-    SELECT array_agg(e.execution_id) AS ids, array_agg(e.num_shares) AS shares, \
-        array_agg(e.price_cents) AS prices, \
-        array_agg(CASE WHEN e.taken_back THEN 2 WHEN e.busted_at IS NOT NULL THEN 1 ELSE 0 END) \
-            AS states \
-    FROM executions e";
 /// The columns that [`aggregated_executions`] reads.
 pub(super) const EXECUTION_ARRAYS: &str = "x.ids, x.shares, x.prices, x.states";
 /// Whether an execution counts (0), is void (1) or was taken back (2), as [`execution`] reads it.
 pub(super) const EXECUTION_STATE: &str =
     "CASE WHEN e.taken_back THEN 2 WHEN e.busted_at IS NOT NULL THEN 1 ELSE 0 END";
+
+/// Selects the executions `e` of the one order that the condition names, for [`EXECUTION_ARRAYS`].
+pub(super) fn select_aggregated(condition: &str) -> String {
+    format!(
+        "SELECT array_agg(e.execution_id) AS ids, array_agg(e.num_shares) AS shares, \
+            array_agg(e.price_cents) AS prices, array_agg({EXECUTION_STATE}) AS states \
+         FROM executions e WHERE {condition}"
+    )
+}
 
 /// Why a row is invalid.
 pub(super) type RowError = Box<dyn std::error::Error + Send + Sync>;

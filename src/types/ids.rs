@@ -32,6 +32,11 @@ impl UserPartition {
         (usize::from(partition) < USER_PARTITIONS).then_some(Self(partition))
     }
 
+    /// All partitions, by number.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..=u8::MAX).map_while(Self::new)
+    }
+
     /// The partition number.
     pub const fn get(self) -> u8 {
         self.0
