@@ -15,9 +15,13 @@ run: ## Builds and starts the engine with the simulated exchange, and prints a r
 run-cluster: ## Builds and starts three nodes with Postgres, Redis and the simulated exchange, behind nginx
 	@scripts/run-cluster
 
+# Most tests wait for servers more than they compute.
+TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
+
 .PHONY: test
 test: test-tools ## Installs what the tests need and runs all of them
-	@scripts/with-env cargo nextest run --workspace --exclude loom-models --no-fail-fast
+	@scripts/with-env cargo nextest run --workspace --exclude loom-models --no-fail-fast \
+		--test-threads $(TEST_THREADS)
 	@scripts/with-env scripts/simulate --seeds 6000
 	@scripts/with-env scripts/simulate --seeds 200 --twice
 	@$(MAKE) --no-print-directory loom

@@ -16,7 +16,8 @@ use super::ownership::Partitions;
 use super::partition_map::PartitionMap;
 use super::session::Session;
 use super::{
-    FAILURE_PAUSE, LOOK_INTERVAL, MEMBER_LEASE, MEMBER_RENEWAL_INTERVAL, NodeError, serves_until,
+    FAILURE_PAUSE, LOOK_INTERVAL, MEMBER_LEASE, MEMBER_RENEWAL_INTERVAL, MOVING_LOOK_INTERVAL,
+    NodeError, serves_until,
 };
 use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, in_time};
 use crate::shutdown::{Shutdown, StopReason};
@@ -252,7 +253,8 @@ impl<H: PartitionHost + HaltsHost> Partitions<'_, H> {
                 stops.shutdown.request(StopReason::Requested);
                 return Ok(());
             }
-            sleep(LOOK_INTERVAL).await;
+            let is_moving = standing.is_some_and(|standing| standing.is_moving);
+            sleep(if is_moving { MOVING_LOOK_INTERVAL } else { LOOK_INTERVAL }).await;
         }
         Ok(())
     }

@@ -56,6 +56,8 @@ pub(crate) const MEMBER_RENEWAL_INTERVAL: Duration = Duration::from_millis(300);
 const LEASE_MARGIN: Duration = Duration::from_millis(100);
 /// How often a member looks at what the others do.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// The same while users are on their way from one member to another: they wait for it.
+const MOVING_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Pause after a failure of Postgres.
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);

@@ -1,6 +1,7 @@
 //! The partitions of a member: takes those that nobody has, gives away those that are too many.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -12,10 +13,10 @@ use tokio_postgres::{Client, Row};
 
 use super::host::{HaltsHost, Membership, PartitionHost};
 use super::metrics::NodeMetrics;
-use super::partition_map::Route;
-use super::plan::{ClusterView, MemberRow, OwnerRow};
+use super::partition_map::{PartitionMap, Route};
+use super::plan::{ClusterView, MemberRow, Moves, OwnerRow};
 use super::session::Session;
-use super::{NodeError, claim};
+use super::{MOVING_LOOK_INTERVAL, NodeError, claim};
 use crate::projection::{OwnershipChange, PostgresServer, ProjectionError, ReadOrders, in_time};
 use crate::shutdown::Shutdown;
 use crate::sync::Refused;
@@ -61,6 +62,8 @@ pub(super) struct Standing {
     pub(super) is_free: bool,
     /// How many partitions its epoch owns.
     pub(super) owned: usize,
+    /// Partitions are on their way from one member to another.
+    pub(super) is_moving: bool,
 }
 
 impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
@@ -97,7 +100,7 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
             // Whatever kept it from being renewed may have kept others from it too.
             (self.lapses, self.runs_since) = (lapses, Instant::now());
         }
-        let view = self.look(session).await?;
+        let view = look(session, &self.server).await?;
         if map.lapses() != lapses {
             // What it says may be over.
             return Ok(None);
@@ -116,33 +119,26 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
             // It would take orders that operators have halted.
             moves.take.clear();
         }
+        if !moves.take.is_empty() || !moves.hand_over.is_empty() {
+            let (map, server) = (map.clone(), self.server.clone());
+            tokio::select! {
+                moved = self.make(session, &moves) => moved?,
+                never = learn_meanwhile(session, &server, us, &map) => match never {},
+            }
+        }
+        self.metrics.partitions.set(i64::try_from(self.served.len()).unwrap_or(i64::MAX));
+        let is_free = !view.has_others(us) || (owned == 0 && self.served.is_empty());
+        Ok(Some(Standing { is_free, owned, is_moving: view.is_moving() }))
+    }
+
+    async fn make(&mut self, session: &Session, moves: &Moves) -> Result<(), NodeError> {
         if !moves.take.is_empty() {
             self.take(session, &moves.take).await?;
         }
         if !moves.hand_over.is_empty() {
             self.hand_over(&session.connection.client, &moves.hand_over).await?;
         }
-        self.metrics.partitions.set(i64::try_from(self.served.len()).unwrap_or(i64::MAX));
-        let is_free = !view.has_others(us) || (owned == 0 && self.served.is_empty());
-        Ok(Some(Standing { is_free, owned }))
-    }
-
-    async fn look(&self, session: &Session) -> Result<ClusterView, NodeError> {
-        let client = &session.connection.client;
-        let answers = async {
-            tokio::join!(client.query(&session.members, &[]), client.query(&session.owners, &[]))
-        };
-        let (members, owners) = in_time(&self.server, answers).await?;
-        let refused = |error| ProjectionError::of(&self.server, "list its nodes")(error);
-        let members = members.map_err(refused)?.iter().map(member).collect();
-        let mut view = ClusterView { members, owners: [None; USER_PARTITIONS] };
-        for row in owners.map_err(refused)? {
-            let index = usize::try_from(row.get::<_, i16>(0)).ok();
-            if let Some(place) = index.and_then(|index| view.owners.get_mut(index)) {
-                *place = Some(OwnerRow { epoch: row.get(1), handed_to: row.get(2) });
-            }
-        }
-        Ok(view)
+        Ok(())
     }
 
     /// Takes partitions over, as far as nobody else has taken them meanwhile. The users of each are
@@ -313,6 +309,40 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(partitions = partitions.len(), millis, "handed over users");
         Ok(())
+    }
+}
+
+async fn look(session: &Session, server: &PostgresServer) -> Result<ClusterView, NodeError> {
+    let client = &session.connection.client;
+    let answers = async {
+        tokio::join!(client.query(&session.members, &[]), client.query(&session.owners, &[]))
+    };
+    let (members, owners) = in_time(server, answers).await?;
+    let refused = |error| ProjectionError::of(server, "list its nodes")(error);
+    let members = members.map_err(refused)?.iter().map(member).collect();
+    let mut view = ClusterView { members, owners: [None; USER_PARTITIONS] };
+    for row in owners.map_err(refused)? {
+        let index = usize::try_from(row.get::<_, i16>(0)).ok();
+        if let Some(place) = index.and_then(|index| view.owners.get_mut(index)) {
+            *place = Some(OwnerRow { epoch: row.get(1), handed_to: row.get(2) });
+        }
+    }
+    Ok(view)
+}
+
+/// Learns where the users of other members are while this one is busy with moves of its own. Does not end.
+async fn learn_meanwhile(
+    session: &Session,
+    server: &PostgresServer,
+    us: i64,
+    map: &PartitionMap,
+) -> Infallible {
+    loop {
+        sleep(MOVING_LOOK_INTERVAL).await;
+        // Whatever is wrong with the connection, the moves run into it too.
+        if let Ok(view) = look(session, server).await {
+            map.learn(&view.routes_of_others(us), view.peers(us));
+        }
     }
 }
 

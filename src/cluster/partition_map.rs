@@ -164,6 +164,20 @@ impl PartitionMap {
         *nodes = Nodes { routes, peers, changes };
     }
 
+    /// Takes over what is heard of other nodes. What this node has on the move itself stays as it is: all
+    /// without a route here, and what it serves.
+    pub(crate) fn learn(&self, routes: &[Option<Route>; USER_PARTITIONS], peers: Vec<Peer>) {
+        let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut learned = nodes.routes;
+        for (known, heard) in learned.iter_mut().zip(routes) {
+            if let (Some(heard), Route::Peer(_) | Route::Nowhere) = (heard, &known) {
+                *known = *heard;
+            }
+        }
+        let changes = nodes.changes + u64::from(nodes.routes != learned);
+        *nodes = Nodes { routes: learned, peers, changes };
+    }
+
     /// Changes the owner of one partition.
     pub(crate) fn set_route(&self, partition: UserPartition, route: Route) {
         let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
@@ -175,5 +189,36 @@ impl PartitionMap {
 
     fn read<T>(&self, read: impl FnOnce(&Nodes) -> T) -> T {
         read(&self.0.nodes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_heard_of_others_leaves_alone_what_this_node_has() {
+        let [here, moving, theirs, free] =
+            [0, 1, 2, 3].map(|number| UserPartition::new(number).unwrap());
+        let peer = |port| Peer { node_id: 2, address: SocketAddr::from(([127, 0, 0, 1], port)) };
+        let map = PartitionMap::unknown();
+        map.serve_until(MonotonicMicros::new(u64::MAX));
+        map.set_route(here, Route::Here);
+        map.set_route(free, Route::Peer(peer(7_001)));
+        let mut heard = [Some(Route::Peer(peer(7_002))); USER_PARTITIONS];
+        // What is heard may be older than what this node has done since.
+        heard[here.index()] = Some(Route::Nowhere);
+        heard[moving.index()] = None;
+        heard[free.index()] = Some(Route::Nowhere);
+        let before = map.changes();
+        map.learn(&heard, vec![peer(7_002)]);
+        assert_eq!(map.route(here), Route::Here);
+        assert_eq!(map.route(moving), Route::Nowhere);
+        assert_eq!(map.route(theirs), Route::Peer(peer(7_002)));
+        assert_eq!(map.route(free), Route::Nowhere);
+        assert_eq!(map.peers(), [peer(7_002)]);
+        assert_eq!(map.changes(), before + 1);
+        map.learn(&heard, vec![peer(7_002)]);
+        assert_eq!(map.changes(), before + 1, "nothing new");
     }
 }

@@ -120,6 +120,21 @@ impl ClusterView {
         routes
     }
 
+    /// Where the users of each partition are that another epoch than this one owns; `None` for its own.
+    pub(crate) fn routes_of_others(&self, us: i64) -> [Option<Route>; USER_PARTITIONS] {
+        let own = self.owners.map(|owner| owner.is_some_and(|owner| owner.epoch == us));
+        let mut routes = self.routes(us, |_| false).into_iter();
+        own.map(|is_own| routes.next().filter(|_| !is_own))
+    }
+
+    /// Whether partitions are on their way from one member to another.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.owners.iter().flatten().any(|owner| {
+            let is_leaving = self.alive(owner.epoch).is_some_and(|member| member.is_draining);
+            is_leaving || owner.handed_to.is_some_and(|to| self.alive(to).is_some())
+        })
+    }
+
     /// The other members that run.
     pub(crate) fn peers(&self, us: i64) -> Vec<Peer> {
         let others = self.members.iter().filter(|member| member.is_alive && member.epoch != us);

@@ -148,3 +148,19 @@ fn what_is_served_and_not_owned_is_lost_and_what_is_owned_and_not_served_is_take
     let interrupted = cluster.next_moves(10, &BTreeSet::new(), true).unwrap();
     assert_eq!(interrupted.take, cluster.owned_by(10));
 }
+
+#[test]
+fn a_view_says_what_others_have_and_whether_anything_moves() {
+    let mut view = view(&[member(1, 10), member(2, 20)]);
+    let owned_by = |epoch| Some(OwnerRow { epoch, handed_to: None });
+    (view.owners[0], view.owners[1]) = (owned_by(10), owned_by(20));
+    let routes = view.routes_of_others(10);
+    assert_eq!(routes[..3], [None, Some(Route::Peer(view.peers(10)[0])), Some(Route::Nowhere)]);
+    assert!(!view.is_moving());
+    view.owners[1].as_mut().unwrap().handed_to = Some(10);
+    assert!(view.is_moving());
+    view.members[0].is_alive = false;
+    assert!(!view.is_moving(), "nobody is there to take it");
+    view.members[1].is_draining = true;
+    assert!(view.is_moving());
+}

@@ -10,7 +10,7 @@ use super::test_log::*;
 use super::*;
 use crate::order::*;
 use crate::shutdown::{Shutdown, StopReason};
-use crate::testing::MemoryStore;
+use crate::testing::{MemoryStore, wait_until};
 use crate::types::*;
 use crate::wal::{self, Lsn, MIN_SEGMENT_BYTES, NewRecord, WalAppender, WalOptions};
 
@@ -167,22 +167,22 @@ fn a_store_that_refuses_writes_is_reopened_and_catches_up() {
     let model = long_log();
     let (first, rest) = model.events.split_at(500);
     append(&mut appender, first);
-    while index.position() < Lsn(500) {
+    wait_until(|| {
         assert!(!following.is_finished());
-        thread::yield_now();
-    }
+        index.position() >= Lsn(500)
+    });
 
     store.refuse_writes(true);
     append(&mut appender, rest);
-    while metrics.failures.get() < 2 {
+    wait_until(|| {
         assert!(!following.is_finished());
-        thread::yield_now();
-    }
+        metrics.failures.get() >= 2
+    });
     store.refuse_writes(false);
-    while index.position() < Lsn(model.events.len() as u64) {
+    wait_until(|| {
         assert!(!following.is_finished());
-        thread::yield_now();
-    }
+        index.position() >= Lsn(model.events.len() as u64)
+    });
     shutdown.request(StopReason::Requested);
     drop(appender);
     writing.join().unwrap().unwrap();

@@ -11,6 +11,7 @@ use super::*;
 use crate::engine::RepairCause;
 use crate::exchange::wire::{ExchangeStatus, MAX_BATCH};
 use crate::order::{Created, Event, EventEncoder, RECORD_FORMAT_VERSION, Status};
+use crate::testing::wait_until;
 use crate::types::*;
 use crate::wal::{self, NewRecord, WalOptions};
 
@@ -32,9 +33,7 @@ fn missed_fills_and_cancels_are_found_and_counted() {
     node.wait_for(&cancelled, Status::Cancelled);
     let count = |cause| node.metrics.repairs(cause);
     // The counts follow right after the views.
-    while count(RepairCause::MissedFill) == 0 || count(RepairCause::MissedCancel) == 0 {
-        std::thread::yield_now();
-    }
+    wait_until(|| count(RepairCause::MissedFill) > 0 && count(RepairCause::MissedCancel) > 0);
     assert_eq!((count(RepairCause::MissedFill), count(RepairCause::MissedCancel)), (1, 1));
     assert_eq!(count(RepairCause::LostReply) + count(RepairCause::Timeout), 0);
     node.stop();
@@ -91,8 +90,8 @@ fn log_with_stuck_orders(directory: &Path, count: usize) {
 }
 
 #[test]
-fn a_hundred_thousand_stuck_orders_cost_few_requests() {
-    const STUCK: usize = 100_000;
+fn many_stuck_orders_cost_few_requests() {
+    const STUCK: usize = 20_000;
     let directory = tempfile::tempdir().unwrap();
     log_with_stuck_orders(directory.path(), STUCK);
     let exchange = FakeExchange::start();
@@ -102,9 +101,7 @@ fn a_hundred_thousand_stuck_orders_cost_few_requests() {
     // Long enough that many second looks are due at once and share a request.
     options.engine.unknown_span_micros = 1_000_000;
     let node = Node::start(directory.path(), options);
-    while node.metrics.repairs(RepairCause::NeverAccepted) < STUCK as u64 {
-        std::thread::yield_now();
-    }
+    wait_until(|| node.metrics.repairs(RepairCause::NeverAccepted) >= STUCK as u64);
     let requests = exchange.requests("/v1/orders/query");
     assert!(requests <= 3 * STUCK.div_ceil(MAX_BATCH) + MAX_BATCH, "{requests} requests");
     assert_eq!(exchange.requests("/v1/orders"), 0, "nothing is submitted again");
@@ -126,9 +123,7 @@ fn reconciling_many_open_orders_costs_few_requests() {
         accepted(reply.recv().unwrap());
     }
     let before = (node.metrics.query_requests.get(), node.metrics.queried_orders.get());
-    while node.metrics.queried_orders.get() < before.1 + 2 * OPEN as u64 {
-        std::thread::yield_now();
-    }
+    wait_until(|| node.metrics.queried_orders.get() >= before.1 + 2 * OPEN as u64);
     let requests = node.metrics.query_requests.get() - before.0;
     let allowed = 3 * OPEN.div_ceil(MAX_BATCH) + 64;
     assert!(requests <= allowed as u64, "{requests} requests");

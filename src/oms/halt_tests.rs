@@ -5,6 +5,7 @@ use super::test_node::{Node, accepted, options, request};
 use super::*;
 use crate::exchange::wire::ExchangeStatus;
 use crate::order::Status;
+use crate::testing::wait_until;
 use crate::types::{Clock, Symbol, UserId};
 
 fn request_in(user: &str, symbol: &str) -> CreateOrder {
@@ -111,9 +112,7 @@ fn an_awaited_cancel_overtakes_a_mass_cancel() {
         let mass = node.commands.mass_cancel(scope).unwrap();
         assert_eq!(mass.recv().unwrap().asked, 4_000);
         let waiting = node.commands.cancel(order.user.clone(), order.order_id).unwrap();
-        while node.read(&order).status != Status::PendingCancel {
-            std::thread::yield_now();
-        }
+        wait_until(|| node.read(&order).status == Status::PendingCancel);
         book.cancel_batches.clear();
         waiting
     });

@@ -11,6 +11,7 @@ use super::test_node::{Node, options, request, trade};
 use super::*;
 use crate::order::{Order, Status};
 use crate::projection::Progress;
+use crate::testing::wait_until;
 use crate::types::{OrderId, UserId};
 use crate::wal::Lsn;
 
@@ -44,9 +45,7 @@ impl Node {
     }
 
     fn wait_until(&self, is_so: impl Fn(&Self) -> bool) {
-        while !is_so(self) {
-            std::thread::yield_now();
-        }
+        wait_until(|| is_so(self));
     }
 }
 

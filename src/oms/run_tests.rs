@@ -9,6 +9,7 @@ use super::test_node::{Node, accepted, execution, options, request, trade};
 use super::*;
 use crate::exchange::{ExchangeAddress, OrderFeedMessage};
 use crate::order::Status;
+use crate::testing::wait_until;
 use crate::types::{ExternalOrderId, UserId};
 use crate::wal::Lsn;
 
@@ -22,9 +23,7 @@ fn an_order_is_accepted_filled_and_found_after_a_restart() {
     assert!(node.read(&order).version >= order.version, "reads show what was answered");
     node.feed.try_send(OrderFeedMessage::Session { session: "s".into(), sequence: 0 }).unwrap();
     // Created, accepted, and the position: the open order has been reconciled.
-    while node.metrics.events.get() < 3 {
-        std::thread::yield_now();
-    }
+    wait_until(|| node.metrics.events.get() >= 3);
     node.line(trade(&exchange, 1, &order, 4));
     node.line(trade(&exchange, 1, &order, 4));
     node.line(trade(&exchange, 2, &order, 6));
@@ -280,9 +279,7 @@ fn nothing_is_published_sent_or_answered_before_it_is_durable() {
     let patient = OmsOptions { commits_alone: false, ..options(&exchange) };
     let (mut node, writer) = Node::start_without_disk(directory.path(), patient);
     let waiting = node.send(request("alice", None, 10)).unwrap();
-    while node.metrics.events.get() == 0 {
-        std::thread::yield_now();
-    }
+    wait_until(|| node.metrics.events.get() > 0);
     let alice = UserId::new("alice").unwrap();
     assert!(node.commands.views().user(&alice).is_none());
     assert_eq!(exchange.requests("/v1/orders"), 0);

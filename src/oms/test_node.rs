@@ -19,6 +19,7 @@ use crate::projection::Progress;
 use crate::runtime::{self, ExecutorOptions};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::sync::{Sender, mailbox};
+use crate::testing::wait_until;
 use crate::types::*;
 use crate::wal::{self, LogHandle, Lsn, WalOptions, WalWriter};
 
@@ -177,13 +178,12 @@ impl Node {
 
     /// Waits until readers see the order in this status.
     pub(super) fn wait_for(&self, order: &Order, status: Status) -> Arc<Order> {
-        loop {
-            let seen = self.read(order);
-            if seen.status == status {
-                return seen;
-            }
-            std::thread::yield_now();
-        }
+        let mut seen = self.read(order);
+        wait_until(|| {
+            seen = self.read(order);
+            seen.status == status
+        });
+        seen
     }
 
     pub(super) fn line(&self, line: serde_json::Value) {

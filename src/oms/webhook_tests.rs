@@ -8,6 +8,7 @@ use super::*;
 use crate::exchange::OrderFeedMessage;
 use crate::exchange::wire::{FeedLine, WebhookRequest};
 use crate::order::Status;
+use crate::testing::wait_until;
 
 fn lines(lines: &[serde_json::Value]) -> Vec<FeedLine> {
     lines.iter().map(|line| from_value(line.clone()).unwrap()).collect()
@@ -56,9 +57,7 @@ fn a_batch_is_confirmed_once_it_is_durable() {
     let mut early = trade(&exchange, 9, &order, 1);
     early["orderId"] = json!("nobody-knows");
     let unknown = node.commands.webhook(&"1".into(), lines(&[early]).into()).unwrap();
-    while node.metrics.webhook_lines.get() < 2 {
-        std::thread::yield_now();
-    }
+    wait_until(|| node.metrics.webhook_lines.get() >= 2);
     assert!(known.try_recv().is_err() && unknown.try_recv().is_err());
     node.write(writer);
     assert_eq!(known.recv(), Ok(LinesDurable));

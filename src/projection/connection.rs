@@ -33,7 +33,7 @@ const SESSION: &str = "\
     SET lock_timeout = '30s'; \
     SET idle_in_transaction_session_timeout = '60s'; \
     SET jit = off; \
-    SELECT length(repeat('x', 16 * 1024 * 1024))";
+    SELECT octet_length(repeat(repeat(repeat('x', 256), 256), 256))";
 
 /// What the sessions of a member need: a transaction that its process, or its host, no longer goes on
 /// with keeps no other member from the users for longer than a lease.

@@ -2,13 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::thread;
 
 use serde_json::{Value, json};
 
 use super::test_server::{Feed, PATIENCE, agent, exchange, options, order, post, query, submit};
 use super::{SimHandle, start};
 use crate::exchange::wire::FeedLineType;
+use crate::testing::wait_until;
 
 fn put(exchange: &SimHandle, settings: &Value) -> (u16, Value) {
     let url = format!("http://{}/admin/faults", exchange.address());
@@ -346,9 +346,7 @@ fn a_restart_can_keep_the_session_name() {
     let (_directory, exchange) = exchange();
     let before = report(&exchange)["session"].clone();
     assert_eq!(post(&exchange, "/admin/restart", &json!({"keepSession": true})).0, 202);
-    while try_report(&exchange).is_none_or(|report| report["restarts"] != 1) {
-        thread::yield_now();
-    }
+    wait_until(|| try_report(&exchange).is_some_and(|report| report["restarts"] == 1));
     assert_eq!(report(&exchange)["session"], before);
     let mut feed = Feed::open(&exchange, "").unwrap();
     assert!(feed.session.sequence < 6_000, "its sequences restart");
@@ -361,9 +359,7 @@ fn the_feed_can_stall_without_heartbeats_and_be_cut() {
     let mut stalled = TcpStream::connect(exchange.address()).unwrap();
     stalled.write_all(b"GET /v1/feed HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     set(&exchange, &json!({"feed": {"stall": "next:1"}, "manner": {"stallMs": 600_000}}));
-    while done(&exchange, "feed.stall") == 0 {
-        thread::yield_now();
-    }
+    wait_until(|| done(&exchange, "feed.stall") > 0);
     stalled.set_nonblocking(true).unwrap();
     let mut buffer = vec![0; 1 << 20];
     while stalled.read(&mut buffer).is_ok() {}
@@ -399,9 +395,7 @@ fn a_restart_closes_connections_and_keeps_or_loses_records() {
         let before = report(&exchange)["restarts"].as_u64().unwrap();
         let (status, body) = post(&exchange, "/admin/restart", &body);
         assert_eq!(status, 202, "{body}");
-        while try_report(&exchange).is_none_or(|report| report["restarts"] == before) {
-            thread::yield_now();
-        }
+        wait_until(|| try_report(&exchange).is_some_and(|report| report["restarts"] != before));
     };
     restart(json!({}));
     while feed.try_next().is_some() {}
@@ -423,9 +417,7 @@ fn a_start_can_forget_the_newest_records() {
     submit(&exchange, &[order("first", Some(1), 1)]);
     // Let the clock advance between the two.
     let accepted = crate::types::Clock.now();
-    while crate::types::Clock.now().micros_since(accepted) < 5_000 {
-        thread::yield_now();
-    }
+    wait_until(|| crate::types::Clock.now().micros_since(accepted) >= 5_000);
     submit(&exchange, &[order("last", Some(1), 1)]);
     exchange.stop().unwrap();
     let mut options = options(directory.path(), 10.0);

@@ -10,3 +10,12 @@ pub use faulty_disk::{Crash, Fault, FaultyDisk};
 pub use manual_feed::ManualFeed;
 pub use manual_writer::ManualWriter;
 pub use memory_store::MemoryStore;
+
+/// Waits until something is so that other threads bring about and do not announce. It leaves them the cores
+/// meanwhile.
+#[cfg(test)]
+pub fn wait_until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
