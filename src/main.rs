@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use longbow::cluster::{self, ListedNode};
+use longbow::cluster::{self, Drained, ListedNode};
 use longbow::config::{
     Cli, Command, ConfigError, CopyArgs, KeysCommand, MigrateArgs, NodesAction, NodesArgs,
     RestoreArgs, TokenArgs, VerifyArgs, WalCommand, WalVerifyArgs, parse_command_line,
@@ -105,11 +105,19 @@ fn nodes(arguments: &NodesArgs, out: &mut Console) -> Result<(), Failure> {
     match arguments.action {
         None => list_nodes(&cluster::nodes(servers.of_nodes())?, out),
         Some(NodesAction::Drain { node_id }) => {
-            if !cluster::drain(servers.of_nodes(), node_id)? {
-                return Err(format!("no member of a cluster runs as node {node_id}").into());
+            match cluster::drain(servers.of_nodes(), node_id)? {
+                Drained::Told => {
+                    writeln!(out, "node {node_id} hands over its users and the feed")?;
+                    Ok(())
+                }
+                Drained::Unknown => {
+                    Err(format!("no member of a cluster runs as node {node_id}").into())
+                }
+                Drained::Last => Err(format!(
+                    "no node but {node_id} takes users: start another one first, or restart one that drains"
+                )
+                .into()),
             }
-            writeln!(out, "node {node_id} hands over its users and the feed")?;
-            Ok(())
         }
     }
 }

@@ -40,6 +40,30 @@ pub enum NodeError {
         /// Whether it shares users.
         is_member: bool,
     },
+    /// A node that shares users has another exchange.
+    #[error(
+        "node {node_id} on {host} shares users and sends their orders to {theirs}, and this one would send them to {ours}: give all nodes the same --exchange (to change it, stop all of them first)"
+    )]
+    OtherExchange {
+        /// The other node.
+        node_id: NodeId,
+        /// Its host.
+        host: String,
+        /// The address that it has.
+        theirs: String,
+        /// The address that this one has.
+        ours: String,
+    },
+    /// A node that shares users has other keys.
+    #[error(
+        "node {node_id} on {host} shares users and has other keys: give all nodes a copy of the same --keys directory (to change them, stop all nodes first)"
+    )]
+    OtherKeys {
+        /// The other node.
+        node_id: NodeId,
+        /// Its host.
+        host: String,
+    },
     /// Another node has taken over users of this one.
     #[error(
         "another node has taken over the users of partition {partition}: this one was frozen or cut off for longer than its lease, and must stop"

@@ -11,6 +11,9 @@ use crate::wal::LogHandle;
 /// Whoever serves the users of partitions: the orders thread. Refused commands may be offered again, but
 /// for those of a thread that has ended.
 pub trait PartitionHost {
+    /// Whether the exchange has been reached since the start.
+    fn has_exchange(&self) -> bool;
+
     /// Takes over orders of partitions that are not served yet.
     ///
     /// # Errors

@@ -69,13 +69,15 @@ pub(super) fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Common;
     use crate::data_dir::{DataDir, DataHome};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn us() -> NodeIdentity {
         let here = DataHome::of(&DataDir::from(std::env::temp_dir())).unwrap();
-        NodeIdentity { node_id: 3, log_id: 7, home: here, peer_address: None }
+        let common = Common::default();
+        NodeIdentity { node_id: 3, log_id: 7, home: here, peer_address: None, common }
     }
 
     fn row(home: &str, lease_left: Duration) -> NodeRow {

@@ -13,9 +13,29 @@ const NODES: &str = "\
         greatest(extract(epoch FROM lease_until - clock_timestamp()), 0)::double precision \
     FROM nodes ORDER BY node_id";
 
+/// Not the last one that takes users. Whether there is such a member, and whether it drains now.
 const DRAIN: &str = "\
-    UPDATE nodes SET is_draining = true \
-    WHERE node_id = $1 AND is_member AND lease_until > clock_timestamp()";
+    WITH running AS ( \
+        SELECT node_id, is_draining FROM nodes \
+        WHERE is_member AND lease_until > clock_timestamp() FOR UPDATE \
+    ), told AS ( \
+        UPDATE nodes SET is_draining = true \
+        WHERE node_id = $1 AND EXISTS (SELECT FROM running WHERE node_id = $1) \
+            AND EXISTS (SELECT FROM running WHERE node_id <> $1 AND NOT is_draining) \
+        RETURNING node_id \
+    ) \
+    SELECT EXISTS (SELECT FROM running WHERE node_id = $1), EXISTS (SELECT FROM told)";
+
+/// What came of asking a member to drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// It hands over what it has.
+    Told,
+    /// No such member runs.
+    Unknown,
+    /// No other member takes users.
+    Last,
+}
 
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,15 +104,20 @@ fn millis(seconds: f64) -> u64 {
     u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Asks a member to hand over its users and the feed. False if no such member runs.
+/// Asks a member to hand over its users and the feed.
 ///
 /// # Errors
 /// Postgres cannot be reached, or has the tables of another version.
-pub fn drain(server: &PostgresServer, node_id: NodeId) -> Result<bool, ProjectionError> {
+pub fn drain(server: &PostgresServer, node_id: NodeId) -> Result<Drained, ProjectionError> {
     block_on(async {
         let connection = Connection::open(server).await?;
         check_schema(&connection.client, server).await?;
-        let told = connection.client.execute(DRAIN, &[&node_id]).await;
-        Ok(told.map_err(ProjectionError::of(server, "note that a node drains"))? == 1)
+        let told = connection.client.query_one(DRAIN, &[&node_id]).await;
+        let told = told.map_err(ProjectionError::of(server, "note that a node drains"))?;
+        Ok(match (told.get(0), told.get(1)) {
+            (_, true) => Drained::Told,
+            (true, false) => Drained::Last,
+            (false, false) => Drained::Unknown,
+        })
     })
 }

@@ -8,10 +8,10 @@ use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use super::feed_lease::{FeedLease, NodeEpoch};
-use super::identity::NodeIdentity;
+use super::identity::{Common, NodeIdentity};
 use super::join::{NodeRow, Verdict, judge};
 use super::metrics::NodeMetrics;
-use super::{FIRST_MEMBER_LEASE, LEASE, NodeError, RENEWAL_INTERVAL, host_of};
+use super::{FIRST_MEMBER_LEASE, LEASE, NodeError, NodeId, RENEWAL_INTERVAL, host_of};
 use crate::exchange::FeedRole;
 use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, in_time};
 use crate::shutdown::Shutdown;
@@ -36,6 +36,13 @@ const MIXED: &str = "\
     SELECT node_id, home FROM nodes \
     WHERE lease_until > clock_timestamp() AND is_member <> $1 AND node_id <> $2 LIMIT 1";
 
+/// Nodes that share users and have something else where all must have the same. Those of an earlier version
+/// do not say what they have.
+const UNLIKE: &str = "\
+    SELECT node_id, home, exchange, exchange <> $2 FROM nodes \
+    WHERE lease_until > clock_timestamp() AND is_member AND node_id <> $1 \
+        AND (exchange <> $2 OR keys <> $3) ORDER BY node_id LIMIT 1";
+
 /// The epoch is beyond all others in any table, also after a restore.
 const JOIN: &str = "\
     WITH known AS ( \
@@ -46,13 +53,14 @@ const JOIN: &str = "\
         FROM known \
     ) \
     INSERT INTO nodes (node_id, epoch, log_id, home, version, started_at, lease_until, \
-        peer_address, is_member) \
+        peer_address, is_member, exchange, keys) \
     SELECT $1, next.epoch, $2, $3, $4, clock_timestamp(), \
-        clock_timestamp() + make_interval(secs => $5), $6, $7 FROM next \
+        clock_timestamp() + make_interval(secs => $5), $6, $7, $8, $9 FROM next \
     ON CONFLICT (node_id) DO UPDATE SET epoch = excluded.epoch, log_id = excluded.log_id, \
         home = excluded.home, version = excluded.version, started_at = excluded.started_at, \
         lease_until = excluded.lease_until, peer_address = excluded.peer_address, \
-        is_member = excluded.is_member, is_draining = false \
+        is_member = excluded.is_member, is_draining = false, exchange = excluded.exchange, \
+        keys = excluded.keys, has_exchange = false \
     RETURNING epoch";
 
 const RENEW: &str = "\
@@ -141,18 +149,24 @@ impl Member {
     }
 
     async fn join_within(&self, client: &Client) -> Result<i64, NodeError> {
-        let NodeIdentity { node_id, log_id, home, peer_address } = &self.identity;
+        let NodeIdentity { node_id, log_id, home, peer_address, common } = &self.identity;
         let is_member = peer_address.is_some();
         let mixed = in_time(&self.server, client.query(MIXED, &[&is_member, node_id])).await?;
         if let Some(row) = self.ok(mixed)?.first() {
             let host = host_of(row.get(1));
             return Err(NodeError::Mixed { node_id: row.get(0), host, is_member: !is_member });
         }
+        let Common { exchange, keys } = common;
+        let unlike = async { client.query(UNLIKE, &[node_id, exchange, keys]).await };
+        let unlike = in_time(&self.server, unlike).await?;
+        if let Some(row) = self.ok(unlike)?.first() {
+            return Err(common.unlike(row.get(0), host_of(row.get(1)), (row.get(2), row.get(3))));
+        }
         let (home, version, lease) =
             (home.to_string(), env!("CARGO_PKG_VERSION"), self.first_lease().as_secs_f64());
         let address = peer_address.map(|address| address.to_string());
-        let parameters: [&(dyn ToSql + Sync); 7] =
-            [node_id, log_id, &home, &version, &lease, &address, &is_member];
+        let parameters: [&(dyn ToSql + Sync); 9] =
+            [node_id, log_id, &home, &version, &lease, &address, &is_member, exchange, keys];
         let joined = in_time(&self.server, client.query_one(JOIN, &parameters)).await?;
         Ok(self.ok(joined)?.get(0))
     }
@@ -278,6 +292,23 @@ impl Member {
 
     fn ok<T>(&self, answer: Result<T, tokio_postgres::Error>) -> Result<T, ProjectionError> {
         answer.map_err(ProjectionError::of(&self.server, "keep its nodes"))
+    }
+}
+
+impl Common {
+    /// What is unlike another node: its exchange, if that is `true`, or else its keys.
+    fn unlike(
+        &self,
+        node_id: NodeId,
+        host: String,
+        (theirs, is_exchange): (Option<String>, Option<bool>),
+    ) -> NodeError {
+        match (theirs, &self.exchange) {
+            (Some(theirs), Some(ours)) if is_exchange == Some(true) => {
+                NodeError::OtherExchange { node_id, host, theirs, ours: ours.clone() }
+            }
+            _ => NodeError::OtherKeys { node_id, host },
+        }
     }
 }
 

@@ -39,6 +39,8 @@ const HAND_OVER: &str = "\
     FROM unnest($2::smallint[], $3::bigint[]) AS given (number, epoch) \
     WHERE is_current AND projection.epoch = $1 AND user_partition = given.number";
 
+const HAS_EXCHANGE: &str = "UPDATE nodes SET has_exchange = true WHERE epoch = $1";
+
 /// The partitions of this process.
 pub(super) struct Partitions<'a, H> {
     membership: &'a Membership<H>,
@@ -53,6 +55,8 @@ pub(super) struct Partitions<'a, H> {
     /// How often the lease had lapsed when it was last looked at, and since when it runs on.
     lapses: u64,
     runs_since: Instant,
+    /// Whether the others know that this node has reached the exchange.
+    has_told_of_exchange: bool,
 }
 
 /// Where a member stands.
@@ -76,7 +80,18 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
     ) -> Self {
         membership.ownership.joined(epoch);
         let (served, lapses, runs_since) = (BTreeSet::new(), 0, Instant::now());
-        Self { membership, server, metrics, epoch, served, comes, shutdown, lapses, runs_since }
+        Self {
+            membership,
+            server,
+            metrics,
+            epoch,
+            served,
+            comes,
+            shutdown,
+            lapses,
+            runs_since,
+            has_told_of_exchange: false,
+        }
     }
 
     pub(super) fn server(&self) -> &PostgresServer {
@@ -100,6 +115,7 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
             // Whatever kept it from being renewed may have kept others from it too.
             (self.lapses, self.runs_since) = (lapses, Instant::now());
         }
+        self.tell_of_exchange(session).await?;
         let view = look(session, &self.server).await?;
         if map.lapses() != lapses {
             // What it says may be over.
@@ -129,6 +145,18 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
         self.metrics.partitions.set(i64::try_from(self.served.len()).unwrap_or(i64::MAX));
         let is_free = !view.has_others(us) || (owned == 0 && self.served.is_empty());
         Ok(Some(Standing { is_free, owned, is_moving: view.is_moving() }))
+    }
+
+    /// Tells the others once that this node has reached the exchange.
+    async fn tell_of_exchange(&mut self, session: &Session) -> Result<(), NodeError> {
+        if !self.has_told_of_exchange && self.membership.host.has_exchange() {
+            let client = &session.connection.client;
+            let told = async { client.execute(HAS_EXCHANGE, &[&self.epoch]).await };
+            let told = in_time(&self.server, told).await?;
+            told.map_err(ProjectionError::of(&self.server, "note that a node is ready"))?;
+            self.has_told_of_exchange = true;
+        }
+        Ok(())
     }
 
     async fn make(&mut self, session: &Session, moves: &Moves) -> Result<(), NodeError> {
@@ -395,6 +423,8 @@ fn member(row: &Row) -> MemberRow {
         address: row.get::<_, Option<&str>>(2).and_then(|address| address.parse().ok()),
         is_alive: row.get(3),
         is_draining: row.get(4),
+        has_exchange: row.get(5),
+        has_waited: row.get(6),
     }
 }
 

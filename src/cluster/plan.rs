@@ -18,6 +18,10 @@ pub(crate) struct MemberRow {
     /// Whether its lease runs.
     pub(crate) is_alive: bool,
     pub(crate) is_draining: bool,
+    /// Whether it has reached the exchange since it began.
+    pub(crate) has_exchange: bool,
+    /// Whether it began so long ago that it would have reached the exchange by now.
+    pub(crate) has_waited: bool,
 }
 
 /// The owner of a partition, as Postgres has it.
@@ -56,9 +60,21 @@ impl ClusterView {
         self.members.iter().find(|member| member.epoch == epoch && member.is_alive)
     }
 
-    /// The members that share the partitions.
+    /// The members that share the partitions: those that do not drain, unless all do. One that has never
+    /// reached the exchange is not among them, as others can place the orders that it would refuse; but it
+    /// keeps what it has, and where no member has reached the exchange, orders can at least be read.
     fn sharing(&self) -> Vec<&MemberRow> {
-        self.members.iter().filter(|member| member.is_alive && !member.is_draining).collect()
+        let alive = || self.members.iter().filter(|member| member.is_alive);
+        let do_all_drain = alive().all(|member| member.is_draining);
+        let has_nobody = !alive().any(|member| member.has_exchange);
+        let has_users = |epoch| self.count_of(epoch) > 0;
+        let takes_part = |member: &&MemberRow| {
+            (!member.is_draining || do_all_drain)
+                && (member.has_exchange
+                    || has_users(member.epoch)
+                    || (has_nobody && member.has_waited))
+        };
+        alive().filter(takes_part).collect()
     }
 
     /// The partitions that this epoch owns.
@@ -96,7 +112,7 @@ impl ClusterView {
 
     /// Whether another member could take what this one has.
     pub(crate) fn has_others(&self, us: i64) -> bool {
-        self.sharing().iter().any(|member| member.epoch != us)
+        self.sharing().iter().any(|member| member.epoch != us && !member.is_draining)
     }
 
     /// Where the users of each partition are served. `serves`: whether this node, with epoch `us`,

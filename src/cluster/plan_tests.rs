@@ -2,7 +2,16 @@ use super::*;
 
 fn member(node_id: NodeId, epoch: i64) -> MemberRow {
     let address = Some(SocketAddr::from(([127, 0, 0, 1], 7_000 + node_id.unsigned_abs())));
-    MemberRow { node_id, epoch, address, is_alive: true, is_draining: false }
+    let (is_alive, is_draining) = (true, false);
+    MemberRow {
+        node_id,
+        epoch,
+        address,
+        is_alive,
+        is_draining,
+        has_exchange: true,
+        has_waited: true,
+    }
 }
 
 fn view(members: &[MemberRow]) -> ClusterView {
@@ -163,4 +172,46 @@ fn a_view_says_what_others_have_and_whether_anything_moves() {
     assert!(!view.is_moving(), "nobody is there to take it");
     view.members[1].is_draining = true;
     assert!(view.is_moving());
+}
+
+#[test]
+fn who_has_not_reached_the_exchange_gets_no_users_where_others_have() {
+    let mut view = view(&[member(1, 10), member(2, 20), member(3, 30)]);
+    view.members[2].has_exchange = false;
+    while step(&mut view) {}
+    assert_eq!([10, 20, 30].map(|epoch| view.owned_by(epoch).len()), [32, 32, 0]);
+    view.members[2].has_exchange = true;
+    while step(&mut view) {}
+    assert_eq!([10, 20, 30].map(|epoch| view.owned_by(epoch).len()), [22, 21, 21]);
+    // It began anew, with the users of its partitions still its own.
+    view.members[2].has_exchange = false;
+    assert!(!step(&mut view), "it keeps what it has");
+}
+
+#[test]
+fn without_an_exchange_members_wait_before_they_share() {
+    let mut view = view(&[member(1, 10), member(2, 20)]);
+    for member in &mut view.members {
+        (member.has_exchange, member.has_waited) = (false, false);
+    }
+    assert!(!step(&mut view));
+    view.members.iter_mut().for_each(|member| member.has_waited = true);
+    while step(&mut view) {}
+    assert_eq!([10, 20].map(|epoch| view.owned_by(epoch).len()), [32, 32]);
+    view.members[0].has_exchange = true;
+    assert!(!step(&mut view), "the others are about to reach it too");
+}
+
+#[test]
+fn members_that_drain_serve_the_users_that_nobody_else_can() {
+    let mut view = view(&[member(1, 10), member(2, 20), member(3, 30)]);
+    while step(&mut view) {}
+    view.members[0].is_draining = true;
+    view.members[1].is_draining = true;
+    while step(&mut view) {}
+    assert_eq!([10, 20, 30].map(|epoch| view.owned_by(epoch).len()), [0, 0, 64]);
+    assert!(!view.has_others(30), "nobody would take what the last one has");
+    view.members[2].is_alive = false;
+    while step(&mut view) {}
+    assert_eq!([10, 20].map(|epoch| view.owned_by(epoch).len()), [32, 32]);
 }

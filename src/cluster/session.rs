@@ -11,7 +11,8 @@ use crate::projection::{
 };
 
 const MEMBERS: &str = "\
-    SELECT node_id, epoch, peer_address, lease_until > clock_timestamp(), is_draining \
+    SELECT node_id, epoch, peer_address, lease_until > clock_timestamp(), is_draining, has_exchange, \
+        started_at < clock_timestamp() - interval '10 s' \
     FROM nodes WHERE is_member ORDER BY node_id";
 
 const OWNERS: &str = "SELECT user_partition, epoch, handed_to FROM projection WHERE is_current";

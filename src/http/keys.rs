@@ -6,6 +6,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
 use super::auth::{Secret, SecretError, new_secret, read_secret};
 use super::peers::PeersSecret;
 
@@ -13,6 +16,9 @@ use super::peers::PeersSecret;
 const TOKEN_KEY: &str = "token.key";
 /// The key by which nodes know each other.
 const PEERS_KEY: &str = "peers.key";
+
+/// Enough that two sets of keys do not have the same by chance.
+const FINGERPRINT_BYTES: usize = 16;
 
 /// A directory with the shared secrets.
 #[derive(Debug, Clone)]
@@ -93,6 +99,21 @@ impl KeysDirectory {
         read_secret(&self.0.join(PEERS_KEY)).map(PeersSecret::new)
     }
 
+    /// A hash that tells whether two directories have the same keys, and nothing about them.
+    ///
+    /// # Errors
+    /// A file cannot be read or a key is too short.
+    pub fn fingerprint(&self) -> Result<String, SecretError> {
+        let [token, peers] = self.files().map(|path| read_secret(&path));
+        let Ok(mut hash) = Hmac::<Sha256>::new_from_slice(&peers?) else {
+            unreachable!("HMAC takes keys of any length")
+        };
+        hash.update(b"keys of a deployment of Longbow");
+        hash.update(&token?);
+        let hash = hash.finalize().into_bytes();
+        Ok(hash.iter().take(FINGERPRINT_BYTES).map(|byte| format!("{byte:02x}")).collect())
+    }
+
     fn files(&self) -> [PathBuf; 2] {
         [TOKEN_KEY, PEERS_KEY].map(|name| self.0.join(name))
     }
@@ -118,6 +139,12 @@ mod tests {
         let keys = KeysDirectory::make(&directory).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&directory), 0o700);
+        let other = KeysDirectory::make(&folder.path().join("other")).unwrap();
+        let fingerprint = keys.fingerprint().unwrap();
+        assert_eq!(fingerprint, KeysDirectory::at(&directory).fingerprint().unwrap());
+        assert_ne!(fingerprint, other.fingerprint().unwrap());
+        fs::copy(directory.join(PEERS_KEY), folder.path().join("other").join(PEERS_KEY)).unwrap();
+        assert_ne!(fingerprint, other.fingerprint().unwrap(), "one key is another");
         let before: Vec<Vec<u8>> =
             keys.files().iter().map(|path| fs::read(path).unwrap()).collect();
         assert!(keys.files().iter().all(|path| mode(path) == 0o600));

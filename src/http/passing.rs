@@ -1,7 +1,7 @@
 //! Passes requests on to the nodes that they belong to, and their answers back.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::future::or;
@@ -57,14 +57,21 @@ impl Passing<'_> {
     ) -> Result<Passed, Unanswered> {
         let metrics = self.peers.metrics();
         metrics.passed_on.inc();
-        let mut outcome = self.ask_while(first, &place).await;
+        // The client waits for both attempts together.
+        let limit = self.peers.answer_timeout();
+        let until = Instant::now() + limit;
+        let first_limit = if self.is_repeatable { limit / 2 } else { limit };
+        let mut outcome = self.ask_while((first, first_limit), &place).await;
         if self.is_repeatable && matches!(outcome, Err(Unanswered::Unknown(_))) {
             match place() {
                 Place::Here => return Ok(Passed::BackHere),
                 Place::There(peer) => {
                     metrics.repeated.inc();
                     // Nothing done this time leaves the first time as unknown as it was.
-                    outcome = match self.ask_while(peer, &place).await {
+                    outcome = match self
+                        .ask_while((peer, until.saturating_duration_since(Instant::now())), &place)
+                        .await
+                    {
                         Ok(answer) if answer.status() != StatusCode::SERVICE_UNAVAILABLE => {
                             Ok(answer)
                         }
@@ -82,10 +89,10 @@ impl Passing<'_> {
         outcome.map(Passed::Answer)
     }
 
-    /// Waits for a node's answer for as long as the request belongs there.
+    /// Waits for a node's answer for as long as the request belongs there, within a time limit.
     async fn ask_while(
         &self,
-        peer: Peer,
+        (peer, limit): (Peer, Duration),
         place: &impl Fn() -> Place,
     ) -> Result<HttpResponse, Unanswered> {
         let moved = async {
@@ -97,7 +104,6 @@ impl Passing<'_> {
                 }
             }
         };
-        let limit = self.peers.answer_timeout();
         let answered = timeout(limit, or(self.ask(peer), moved)).await;
         answered.unwrap_or_else(|| Err(Unanswered::Unknown(format!("no answer within {limit:?}"))))
     }

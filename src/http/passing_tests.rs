@@ -44,11 +44,15 @@ fn in_executor<F: Future<Output = ()> + 'static>(test: F) {
 }
 
 fn peers_of(node_id: NodeId, secret: u8) -> Peers {
+    peers_waiting(node_id, secret, Duration::from_secs(20))
+}
+
+fn peers_waiting(node_id: NodeId, secret: u8, answer_timeout: Duration) -> Peers {
     Peers::new(PeerOptions {
         node_id,
         map: PartitionMap::unknown(),
         secret: PeersSecret::new(vec![secret; 32]),
-        answer_timeout: Duration::from_secs(20),
+        answer_timeout,
         metrics: PeerMetrics::default(),
     })
 }
@@ -163,6 +167,11 @@ impl Ours {
         Self { pool: PeerPool::default(), peers: peers_of(OURS, 7) }
     }
 
+    /// One that waits for an answer for this long.
+    fn waiting(answer_timeout: Duration) -> Self {
+        Self { pool: PeerPool::default(), peers: peers_waiting(OURS, 7, answer_timeout) }
+    }
+
     async fn pass_on(
         &self,
         call: &Call,
@@ -248,6 +257,19 @@ fn a_request_that_never_left_or_was_refused_has_done_nothing() {
         assert!(with_another_key.seen.borrow().is_empty());
         // Who answers is not the node that was asked.
         assert!(is_unknown(&ours.ask(&post, false, named_otherwise).await));
+    });
+}
+
+#[test]
+fn a_node_that_does_not_answer_is_asked_again_within_the_same_time() {
+    in_executor(async {
+        let ours = Ours::waiting(Duration::from_secs(1));
+        let get = call(Method::GET, "/orders", b"");
+        let once = node(3, 7, &[Does::Hangs, Does::Answers]);
+        assert_eq!(ours.ask(&get, true, once.peer).await, Ok(201));
+        let never = node(3, 7, &[Does::Hangs]);
+        assert!(is_unknown(&ours.ask(&get, true, never.peer).await));
+        assert_eq!(never.seen.borrow().len(), 2);
     });
 }
 

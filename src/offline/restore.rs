@@ -32,16 +32,35 @@ pub struct Restored {
 /// superseded. Only by force if rows are missing that other rows refer to.
 ///
 /// # Errors
-/// The directory is not empty; Postgres cannot be read or taken over. A server then does not start
-/// with the directory, and the restore can be repeated.
+/// The directory is not empty; Postgres cannot be read or taken over, or members run with its orders. The
+/// restore can be repeated.
 pub fn restore(
     data_dir: &DataDir,
     servers: &PostgresServers,
     is_forced: bool,
 ) -> Result<Restored, OfflineError> {
     let target = RestoreTarget::prepare(data_dir)?;
-    let log_id = new_log(&target.restoring)?;
-    let mut filler = IndexFiller::create(&target.restoring.index(), DEFAULT_CACHE_BYTES)?;
+    let (postgres, restored) = match fill(&target.restoring, servers, is_forced) {
+        Ok(filled) => filled,
+        Err(error) => {
+            target.abandon();
+            return Err(error);
+        }
+    };
+    // Postgres first: records that it does not follow would be worse than none.
+    postgres.commit()?;
+    target.finish()?;
+    Ok(restored)
+}
+
+/// Fills a directory. Nothing has changed in Postgres until its part is committed.
+fn fill(
+    restoring: &DataDir,
+    servers: &PostgresServers,
+    is_forced: bool,
+) -> Result<(PostgresRestore, Restored), OfflineError> {
+    let log_id = new_log(restoring)?;
+    let mut filler = IndexFiller::create(&restoring.index(), DEFAULT_CACHE_BYTES)?;
     let mut postgres = PostgresRestore::begin(servers, log_id, is_forced)?;
     loop {
         let orders = postgres.next_orders()?;
@@ -60,10 +79,7 @@ pub fn restore(
     let (orders, open) = filler.counts();
     filler.finish(log_id, postgres.feed_position()?)?;
     let lacking = postgres.lacking().to_vec();
-    // Postgres first: records that it does not follow would be worse than none.
-    postgres.commit()?;
-    target.finish()?;
-    Ok(Restored { log_id, orders, open, lacking })
+    Ok((postgres, Restored { log_id, orders, open, lacking }))
 }
 
 /// Checks that no restore into a data directory is running or was interrupted.
@@ -117,6 +133,11 @@ impl RestoreTarget {
         }
         sync(data_dir.path())?;
         Ok(Self { data_dir: data_dir.clone(), restoring, _lock: lock })
+    }
+
+    /// Leaves the directory as it was, as far as possible: the reason of the failure is what matters.
+    fn abandon(self) {
+        let _half_restored = fs::remove_dir_all(self.restoring.path());
     }
 
     /// Moves the records into target.

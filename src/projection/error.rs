@@ -57,6 +57,18 @@ pub enum ProjectionError {
         /// The schema version known here.
         known: u32,
     },
+    /// A member of a cluster runs with the orders that are to be restored.
+    #[error(
+        "node {node_id} on {host} shares the users of {server} with others, and all of them would end at once: nodes need no restore, as Postgres has all that they need; to go back to a single server, stop them first"
+    )]
+    NodeRuns {
+        /// The server.
+        server: String,
+        /// The number of the node.
+        node_id: i16,
+        /// Its host.
+        host: String,
+    },
     /// A migration failed.
     #[error("{server} cannot be migrated")]
     Migration {
@@ -346,6 +358,7 @@ impl ProjectionError {
             | Self::AheadOfLog { .. }
             | Self::MissingRecords { .. }
             | Self::NeverWritten { .. }
+            | Self::NodeRuns { .. }
             | Self::Lacking { .. }
             | Self::Behind { .. }
             | Self::OtherPartition { .. }

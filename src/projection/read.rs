@@ -109,29 +109,34 @@ pub(super) async fn executions(
     Ok(by_order)
 }
 
-/// The order in a row with [`ORDER_COLUMNS`], with its executions.
+/// The order in a row with [`ORDER_COLUMNS`], with its executions. Only they say what is filled: were some of
+/// them lost, those that the exchange tells of again would count on top of totals that have them.
 pub(super) fn tracked(
     server: &PostgresServer,
     row: &Row,
     executions: Vec<ExecutionPart>,
 ) -> Result<TrackedOrder, ProjectionError> {
-    tracked_with(server, row, executions, None)
-}
-
-/// As [`tracked`], with the filled shares and value (in cents) replaced by `totals`, if given.
-pub(super) fn tracked_with(
-    server: &PostgresServer,
-    row: &Row,
-    executions: Vec<ExecutionPart>,
-    totals: Option<(u64, i64)>,
-) -> Result<TrackedOrder, ProjectionError> {
+    let totals = totals_of(&executions);
     let mut parts =
         parts(row, executions).map_err(|source| unusable(server, order_id(row, 1), source))?;
-    if let Some((shares, value)) = totals {
-        (parts.filled_shares, parts.filled_value_cents) = (shares, value);
+    if totals != (parts.filled_shares, parts.filled_value_cents) {
+        let (order, shares) = (parts.order_id, parts.filled_shares);
+        tracing::warn!(%order, shares, known = totals.0, "executions of an order are missing in Postgres");
+        (parts.filled_shares, parts.filled_value_cents) = totals;
     }
     let server = || server.to_string();
     parts.into_tracked().map_err(|source| ProjectionError::Order { server: server(), source })
+}
+
+/// Filled shares and their value in cents.
+fn totals_of(executions: &[ExecutionPart]) -> (u64, i64) {
+    executions.iter().fold((0, 0), |(shares, value), part| match part.execution {
+        Execution::Counted { num_shares, price } | Execution::Booked { num_shares, price } => {
+            let cents = i64::try_from(num_shares).unwrap_or(i64::MAX).saturating_mul(price.cents());
+            (num_shares.saturating_add(shares), cents.saturating_add(value))
+        }
+        Execution::Busted | Execution::TakenBack => (shares, value),
+    })
 }
 
 pub(super) fn unusable(

@@ -1,11 +1,13 @@
 //! Reads all orders back from Postgres, for a machine that has nothing else.
 
+use std::time::Duration;
+
 use super::compare::feed_position;
 use super::position;
 use super::read::{self, ORDER_COLUMNS};
 use super::session::{Session, partition_of};
 use super::{PostgresServers, ProjectionError, lacking};
-use crate::order::{Execution, ExecutionPart, FeedPosition, TrackedOrder};
+use crate::order::{FeedPosition, TrackedOrder};
 use crate::types::{ExternalOrderId, OrderId};
 use crate::wal::{LogId, Lsn};
 
@@ -13,13 +15,20 @@ use crate::wal::{LogId, Lsn};
 /// first statement that reads, so that the last writes are read.
 const LOCK: &str = "LOCK TABLE projection IN SHARE ROW EXCLUSIVE MODE";
 
+/// Members that may be running, and until when they do. A server that shares no users may be taken over from
+/// while it runs: it may be out of reach.
+const RUNNING: &str = "\
+    SELECT node_id, home, epoch, (extract(epoch FROM lease_until) * 1000000)::bigint \
+    FROM nodes WHERE lease_until > clock_timestamp() AND is_member ORDER BY node_id";
+/// Pause between two looks at a lease that may be renewed.
+const LOOK_PAUSE: Duration = Duration::from_millis(250);
+
 /// Takes over the orders of all servers for a new log, and reads them at that moment. Earlier
 /// writers wait until it ends, and are superseded.
 #[derive(Debug)]
 pub struct PostgresRestore {
     sessions: Vec<Session>,
-    /// What the servers lack. If anything, the totals of orders are computed from the executions
-    /// that are there.
+    /// What the servers lack.
     lacking: Vec<String>,
     orders: ReadCursor,
     external: ReadCursor,
@@ -38,7 +47,7 @@ impl PostgresRestore {
     ///
     /// # Errors
     /// A server cannot be reached, has another schema, was never written, has orders that another
-    /// server keeps, or lacks rows that others refer to.
+    /// server keeps, or lacks rows that others refer to; or members of a cluster run with its orders.
     pub fn begin(
         servers: &PostgresServers,
         log_id: LogId,
@@ -48,6 +57,7 @@ impl PostgresRestore {
         let mut all_lacking = Vec::new();
         for server in servers.iter() {
             let session = Session::open(server)?;
+            await_no_node(&session)?;
             session.begin("READ WRITE")?;
             session.run(LOCK, "let its orders be taken over")?;
             check(&session)?;
@@ -91,12 +101,10 @@ impl PostgresRestore {
         }
         let client = &session.connection.client;
         let mut executions = session.runtime.block_on(read::executions(client, server, &wanted))?;
-        let is_lacking = !self.lacking.is_empty();
         rows.iter()
             .map(|row| {
                 let executions = executions.remove(&read::order_id(row, 1)).unwrap_or_default();
-                let totals = is_lacking.then(|| totals_of(&executions));
-                read::tracked_with(server, row, executions, totals)
+                read::tracked(server, row, executions)
             })
             .collect()
     }
@@ -143,18 +151,6 @@ impl PostgresRestore {
     pub fn commit(self) -> Result<(), ProjectionError> {
         self.sessions.iter().try_for_each(|session| session.run("COMMIT", "be taken over"))
     }
-}
-
-/// Shares and value in cents of the executions that count. With higher totals an order would count
-/// the missing executions twice once the exchange reports them.
-fn totals_of(executions: &[ExecutionPart]) -> (u64, i64) {
-    executions.iter().fold((0, 0), |(shares, value), part| match part.execution {
-        Execution::Counted { num_shares, price } | Execution::Booked { num_shares, price } => {
-            let cents = i64::try_from(num_shares).unwrap_or(i64::MAX).saturating_mul(price.cents());
-            (num_shares.saturating_add(shares), cents.saturating_add(value))
-        }
-        Execution::Busted | Execution::TakenBack => (shares, value),
-    })
 }
 
 /// The next rows of all servers, and the session that they come from.
@@ -214,6 +210,37 @@ fn common_position(positions: Vec<Option<FeedPosition>>) -> Option<FeedPosition>
     let positions: Vec<FeedPosition> = positions.into_iter().collect::<Option<_>>()?;
     let least = positions.iter().min_by_key(|position| position.sequence)?.clone();
     positions.iter().all(|position| position.session == least.session).then_some(least)
+}
+
+/// Waits for the leases of nodes that have ended without a word.
+///
+/// # Errors
+/// A node renews its lease: it would have to end as soon as its orders are taken over.
+fn await_no_node(session: &Session) -> Result<(), ProjectionError> {
+    let mut first: Option<Vec<(i64, i64)>> = None;
+    loop {
+        let rows = session.rows(RUNNING, &[])?;
+        let leases: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(2), row.get(3))).collect();
+        let Some(before) = &first else {
+            if leases.is_empty() {
+                return Ok(());
+            }
+            first = Some(leases);
+            continue;
+        };
+        let is_renewed = |(epoch, until): &(i64, i64)| {
+            before.iter().all(|(known, then)| known != epoch || then != until)
+        };
+        if let Some((row, _)) = rows.iter().zip(&leases).find(|(_, lease)| is_renewed(lease)) {
+            let (server, home): (_, String) = (session.server.to_string(), row.get(1));
+            let host = home.rsplit(' ').next().unwrap_or_default().to_owned();
+            return Err(ProjectionError::NodeRuns { server, node_id: row.get(0), host });
+        }
+        if leases.is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_PAUSE);
+    }
 }
 
 #[cfg(test)]

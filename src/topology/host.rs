@@ -1,7 +1,10 @@
 //! Hands what all nodes know to the orders thread: partitions that move between them, and what is halted.
 
+use std::sync::Arc;
+
 use crate::cluster::{HaltsHost, PartitionHost};
 use crate::engine::EndedOrder;
+use crate::market::SharedDirectory;
 use crate::oms::{HaltsDraft, HaltsLook, OrderCommands, PartitionCommand};
 use crate::order::TrackedOrder;
 use crate::sync::Refused;
@@ -9,7 +12,11 @@ use crate::types::UserPartition;
 
 /// The orders thread, as the thread `node` sees it.
 #[derive(Debug, Clone)]
-pub(super) struct OrdersHost(pub(super) OrderCommands);
+pub(super) struct OrdersHost {
+    pub(super) commands: OrderCommands,
+    /// What the exchange lists: nothing before it has been reached.
+    pub(super) directory: Arc<SharedDirectory>,
+}
 
 /// Gives back what a refused command was about.
 fn refused<T>(
@@ -27,8 +34,12 @@ fn refused<T>(
 }
 
 impl PartitionHost for OrdersHost {
+    fn has_exchange(&self) -> bool {
+        !self.directory.load().is_empty()
+    }
+
     fn adopt(&self, orders: Vec<TrackedOrder>) -> Result<(), Refused<Vec<TrackedOrder>>> {
-        let sent = self.0.move_partition(PartitionCommand::Adopt(orders));
+        let sent = self.commands.move_partition(PartitionCommand::Adopt(orders));
         sent.map_err(|back| {
             refused(back, |command| match command {
                 PartitionCommand::Adopt(orders) => Some(orders),
@@ -42,12 +53,12 @@ impl PartitionHost for OrdersHost {
         partition: UserPartition,
     ) -> Result<oneshot::Receiver<()>, Refused<UserPartition>> {
         let (reply, served) = oneshot::channel();
-        let sent = self.0.move_partition(PartitionCommand::Serve(partition, reply));
+        let sent = self.commands.move_partition(PartitionCommand::Serve(partition, reply));
         sent.map(|()| served).map_err(|back| refused(back, |_| Some(partition)))
     }
 
     fn note_ended(&self, ended: Vec<EndedOrder>) -> Result<(), Refused<Vec<EndedOrder>>> {
-        let sent = self.0.move_partition(PartitionCommand::Ended(ended));
+        let sent = self.commands.move_partition(PartitionCommand::Ended(ended));
         sent.map_err(|back| {
             refused(back, |command| match command {
                 PartitionCommand::Ended(ended) => Some(ended),
@@ -61,7 +72,7 @@ impl PartitionHost for OrdersHost {
         partition: UserPartition,
     ) -> Result<oneshot::Receiver<()>, Refused<UserPartition>> {
         let (reply, released) = oneshot::channel();
-        let sent = self.0.move_partition(PartitionCommand::Release(partition, reply));
+        let sent = self.commands.move_partition(PartitionCommand::Release(partition, reply));
         sent.map(|()| released).map_err(|back| refused(back, |_| Some(partition)))
     }
 }
@@ -71,29 +82,29 @@ impl HaltsHost for OrdersHost {
     type Draft = HaltsDraft;
 
     fn is_known(&self) -> bool {
-        self.0.kill_switch().is_known()
+        self.commands.kill_switch().is_known()
     }
 
     fn begin_look(&self) -> (Option<i64>, HaltsLook) {
-        let look = self.0.kill_switch().begin_look();
+        let look = self.commands.kill_switch().begin_look();
         (look.version, look)
     }
 
     fn found(&self, look: HaltsLook, version: i64, text: Option<&str>) -> Result<(), String> {
-        self.0.kill_switch().found(look, version, text)
+        self.commands.kill_switch().found(look, version, text)
     }
 
     fn draft(&self) -> Option<(i64, String, HaltsDraft)> {
-        let mut draft = self.0.kill_switch().draft()?;
+        let mut draft = self.commands.kill_switch().draft()?;
         let text = std::mem::take(&mut draft.text);
         Some((draft.version, text, draft))
     }
 
     fn written(&self, draft: HaltsDraft, version: i64) {
-        self.0.kill_switch().written(draft, version);
+        self.commands.kill_switch().written(draft, version);
     }
 
     fn not_written(&self, reason: String) {
-        self.0.kill_switch().not_written(reason);
+        self.commands.kill_switch().not_written(reason);
     }
 }

@@ -39,8 +39,9 @@ use super::postgres::{self, ProjectionSetup};
 use super::shard::Shard;
 use super::stages::Stages;
 
-/// How much longer than the exchange's answer another node's is waited for.
-const PEER_PATIENCE: Duration = Duration::from_secs(10);
+/// How much longer than the exchange's answer another node's is waited for. With it less than the 10 s for which
+/// proxies are told to wait.
+const PEER_PATIENCE: Duration = Duration::from_secs(8);
 
 /// What a member of a cluster needs beside the log.
 pub(super) struct Sharing {

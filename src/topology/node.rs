@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::cluster::{Member, NodeIdentity, NodeMetrics};
-use crate::config::ServeArgs;
+use crate::cluster::{Common, Member, NodeIdentity, NodeMetrics};
+use crate::config::{ExchangeChoice, ServeArgs};
 use crate::data_dir::{DataDir, DataHome};
+use crate::http::KeysDirectory;
 use crate::metrics::Metrics;
 use crate::projection::PostgresServers;
 use crate::wal::LogId;
@@ -61,6 +62,21 @@ pub(super) fn join(
     let node_metrics = NodeMetrics::default();
     metrics.register(|registry| node_metrics.register(registry));
     let (node_id, log_id) = (arguments.node_id, log_id.0.cast_signed());
-    let identity = NodeIdentity { node_id, log_id, home, peer_address };
+    let common = match peer_address {
+        Some(_) => common(arguments)?,
+        None => Common::default(),
+    };
+    let identity = NodeIdentity { node_id, log_id, home, peer_address, common };
     Ok(Member::join(servers.of_nodes().clone(), identity, node_metrics)?)
+}
+
+/// What all members must have in common.
+fn common(arguments: &ServeArgs) -> Result<Common, ServeError> {
+    let exchange = match &arguments.exchange {
+        ExchangeChoice::At(address) => Some(address.to_string()),
+        ExchangeChoice::Simulated => return Err(ServeError::NodeWithOwnExchange),
+    };
+    let keys = arguments.keys.as_deref().ok_or(ServeError::NodeWithoutKeys)?;
+    let keys = KeysDirectory::at(keys).fingerprint().map_err(ServeError::Secret)?;
+    Ok(Common { exchange, keys: Some(keys) })
 }

@@ -106,7 +106,10 @@ impl Running {
             peer_address,
             map: partitions.clone(),
             ownership: Ownership::default(),
-            host: OrdersHost(commands.clone()),
+            host: OrdersHost {
+                commands: commands.clone(),
+                directory: Arc::clone(&market.directory),
+            },
             ended_window: Duration::from_micros(
                 link::engine_options(arguments).ended_window_micros,
             ),

@@ -36,6 +36,9 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
     let webhook = webhook::prepare(&arguments.link)?;
     let postgres = postgres::prepare(&arguments.postgres, &arguments.data_dir)?;
     let servers = postgres.as_ref().map_or(0, |servers| servers.iter().len());
+    if arguments.is_member() && arguments.exchange == ExchangeChoice::Simulated {
+        return Err(ServeError::NodeWithOwnExchange);
+    }
     if arguments.is_member() && servers > 1 {
         return Err(ServeError::SeveralServers { servers });
     }

@@ -78,6 +78,11 @@ pub enum ServeError {
         /// The address.
         address: SocketAddr,
     },
+    /// A member with an exchange of its own.
+    #[error(
+        "with --redis, --postgres and --commit postgres this process is one of several nodes, which must have the same exchange: give each its address with --exchange (`longbow exchange` runs the simulated one alone)"
+    )]
+    NodeWithOwnExchange,
     /// A node without keys.
     #[error(
         "with --redis, --postgres and --commit postgres this process is one of several nodes, which must have the same keys: make them with `longbow keys init DIR`, and give --keys DIR to each"
@@ -213,6 +218,7 @@ impl ServeError {
             | Self::SameAddress { .. }
             | Self::PeersOfOneAlone
             | Self::PeersCannotReach { .. }
+            | Self::NodeWithOwnExchange
             | Self::NodeWithoutKeys
             | Self::Secret(_)
             | Self::WebhookSecret(_)

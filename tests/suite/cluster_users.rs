@@ -52,7 +52,8 @@ fn an_operator_drains_a_member() {
     let nodes = |action: &[&str]| {
         let command = [&["nodes"], action, &["--postgres", &cluster.database.url]].concat();
         let output = crate::support::run(&command);
-        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+        let said = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     };
     let (is_done, said) = nodes(&["drain", "1"]);
     assert!(is_done && said.contains("node 1 hands over"), "{said}");
@@ -73,6 +74,8 @@ fn an_operator_drains_a_member() {
         let leads = [0, 1, 2].map(|member| cluster.member(member).metric("node_leads_feed"));
         (leads == [0, 0, 1]).then_some(())
     });
+    let (is_done, said) = nodes(&["drain", "2"]);
+    assert!(!is_done && said.contains("no node but 2 takes users"), "{said}");
     let (is_done, _) = nodes(&["drain", "7"]);
     assert!(!is_done, "there is no such node");
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::support::api::{self, Client};
 use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
-use crate::support::{Server, ports, run};
+use crate::support::{Exchange, Server, ports, run};
 
 /// Makes keys in a directory; their path.
 fn keys_in(folder: &Path) -> String {
@@ -87,7 +87,8 @@ fn settings_that_contradict_each_other_are_refused() {
         (vec!["--keys", &keys, "--jwt-secret-file", "x"], "--jwt-secret-file"),
         ([&free[..], &["--keys", "/nowhere"]].concat(), "/nowhere/token.key"),
         ([&free[..], &["--peer-listen", "127.0.0.1:0"]].concat(), "--commit postgres"),
-        ([&member[..], &free].concat(), "longbow keys init"),
+        ([&member[..], &free, &["--exchange=http://127.0.0.1:1"]].concat(), "longbow keys init"),
+        ([&member[..], &free, &["--keys", &keys]].concat(), "--exchange"),
         ([&member[..], &free, &["--keys", &keys, "--listen=0.0.0.0:0"]].concat(), "--peer-listen"),
         (
             [&member[..], &free, &["--keys", &keys, "--peer-listen=0.0.0.0:0"]].concat(),
@@ -117,6 +118,7 @@ fn the_listener_for_other_nodes_takes_only_what_they_sign() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keys_in(folder.path());
     let (postgres, redis) = (Postgres::start(), Redis::start());
+    let exchange = Exchange::start(&folder.path().join("exchange"), &[]);
     let (database, peer_listen) = (postgres.database(), ports::free_address());
     let settings = [
         "--node-id=5",
@@ -128,6 +130,8 @@ fn the_listener_for_other_nodes_takes_only_what_they_sign() {
         &database.url,
         "--migrate",
         "--commit=postgres",
+        "--exchange",
+        &exchange.address,
         "--peer-listen",
         &peer_listen,
     ];

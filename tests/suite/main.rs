@@ -11,6 +11,7 @@ mod client_no_empty_events;
 mod client_npm_eventsource;
 mod cluster_cuts;
 mod cluster_feed;
+mod cluster_join;
 mod cluster_moves;
 mod cluster_operators;
 mod cluster_postgres;

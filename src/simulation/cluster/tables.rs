@@ -129,6 +129,8 @@ impl Tables {
             address: Some(SocketAddr::from(([127, 0, 0, 1], node_id.unsigned_abs()))),
             is_alive: row.lease_until > now,
             is_draining: row.is_draining,
+            has_exchange: true,
+            has_waited: true,
         };
         let members = self.nodes.iter().map(member).collect();
         let owner = |row: Current| OwnerRow { epoch: row.epoch, handed_to: row.handed_to };

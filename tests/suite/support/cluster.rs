@@ -14,7 +14,7 @@ use ureq::http::Method;
 use super::postgres::{Database, Postgres};
 use super::redis::Redis;
 use super::relay::Relay;
-use super::{Exchange, Server, api, ports, run};
+use super::{Exchange, Program, Server, api, ports, run};
 
 /// Members of a cluster.
 const MEMBERS: usize = 3;
@@ -117,6 +117,23 @@ impl Cluster {
             .map(str::to_owned);
         let of_all = self.settings.iter().map(|given| self.relayed(number, given));
         of_its_own.into_iter().chain(of_all).collect()
+    }
+
+    /// A fourth member that has something else than the others and is refused: what it says.
+    pub(crate) fn refusal(&self, (setting, instead): (&str, &str)) -> String {
+        let data = self.data(MEMBERS);
+        let data = data.to_str().expect("a printable path");
+        let mut settings =
+            vec!["serve", "--node-id", "9", "--listen", "127.0.0.1:0", "--data-dir", data];
+        settings.push("--admin-listen=127.0.0.1:0");
+        for given in &self.settings {
+            let is_value = settings.last() == Some(&setting);
+            settings.push(if is_value { instead } else { given });
+        }
+        let mut program = Program::start(&settings);
+        let line = program.await_error("error: ");
+        assert_eq!(program.wait().code(), Some(1));
+        line
     }
 
     /// The last member's own way to Postgres and Redis.
