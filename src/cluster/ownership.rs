@@ -79,6 +79,7 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
         shutdown: Shutdown,
     ) -> Self {
         membership.ownership.joined(epoch);
+        membership.map.joined(epoch);
         let (served, lapses, runs_since) = (BTreeSet::new(), 0, Instant::now());
         Self {
             membership,

@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::NodeId;
@@ -20,6 +20,8 @@ pub enum Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     pub node_id: NodeId,
+    /// Tells its process from the earlier ones with its number.
+    pub epoch: i64,
     /// Where other nodes reach it.
     pub address: SocketAddr,
 }
@@ -45,6 +47,8 @@ struct Shared {
     serves_until: AtomicU64,
     /// How often it could not, for a while.
     lapses: AtomicU64,
+    /// The epoch of this process; 0 before it has joined.
+    epoch: AtomicI64,
 }
 
 #[derive(Debug)]
@@ -68,8 +72,18 @@ impl PartitionMap {
     fn filled_with(route: Route, serves_until: u64) -> Self {
         let nodes = Nodes { routes: [route; USER_PARTITIONS], peers: Vec::new(), changes: 0 };
         let serves_until = AtomicU64::new(serves_until);
-        let lapses = AtomicU64::new(0);
-        Self(Arc::new(Shared { nodes: RwLock::new(nodes), serves_until, lapses }))
+        let (lapses, epoch) = (AtomicU64::new(0), AtomicI64::new(0));
+        Self(Arc::new(Shared { nodes: RwLock::new(nodes), serves_until, lapses, epoch }))
+    }
+
+    /// The epoch of this process; 0 before it has joined.
+    pub fn epoch(&self) -> i64 {
+        self.0.epoch.load(Ordering::Acquire)
+    }
+
+    /// This process has joined.
+    pub(crate) fn joined(&self, epoch: i64) {
+        self.0.epoch.store(epoch, Ordering::Release);
     }
 
     /// The node that has this partition. It is not this one if the lease may be over: a process that
@@ -200,7 +214,8 @@ mod tests {
     fn what_is_heard_of_others_leaves_alone_what_this_node_has() {
         let [here, moving, theirs, free] =
             [0, 1, 2, 3].map(|number| UserPartition::new(number).unwrap());
-        let peer = |port| Peer { node_id: 2, address: SocketAddr::from(([127, 0, 0, 1], port)) };
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let peer = |port| Peer { node_id: 2, epoch: 20, address: address(port) };
         let map = PartitionMap::unknown();
         map.serve_until(MonotonicMicros::new(u64::MAX));
         map.set_route(here, Route::Here);

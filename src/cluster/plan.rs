@@ -253,7 +253,7 @@ impl ClusterView {
 
 impl MemberRow {
     fn peer(&self) -> Option<Peer> {
-        Some(Peer { node_id: self.node_id, address: self.address? })
+        Some(Peer { node_id: self.node_id, epoch: self.epoch, address: self.address? })
     }
 }
 

@@ -137,7 +137,8 @@ fn routes_name_who_serves() {
     let gone = cluster.owned_by(12)[0];
     let routes = cluster.routes(10, |_| true);
     assert_eq!(routes[ours.index()], Route::Here);
-    let peer = Peer { node_id: 2, address: SocketAddr::from(([127, 0, 0, 1], 7_002)) };
+    let address = SocketAddr::from(([127, 0, 0, 1], 7_002));
+    let peer = Peer { node_id: 2, epoch: 11, address };
     assert_eq!(routes[theirs.index()], Route::Peer(peer));
     assert_eq!(routes[gone.index()], Route::Nowhere);
     assert_eq!(cluster.routes(10, |_| false)[ours.index()], Route::Nowhere, "not adopted yet");

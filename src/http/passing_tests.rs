@@ -38,6 +38,8 @@ use crate::types::{USER_PARTITIONS, UserId};
 
 /// The node that passes on.
 const OURS: NodeId = 1;
+/// Of every other node.
+const EPOCH: i64 = 8;
 
 fn in_executor<F: Future<Output = ()> + 'static>(test: F) {
     run(ExecutorOptions::default(), test).unwrap();
@@ -48,9 +50,11 @@ fn peers_of(node_id: NodeId, secret: u8) -> Peers {
 }
 
 fn peers_waiting(node_id: NodeId, secret: u8, answer_timeout: Duration) -> Peers {
+    let map = PartitionMap::unknown();
+    map.joined(EPOCH);
     Peers::new(PeerOptions {
         node_id,
-        map: PartitionMap::unknown(),
+        map,
         secret: PeersSecret::new(vec![secret; 32]),
         answer_timeout,
         metrics: PeerMetrics::default(),
@@ -106,7 +110,7 @@ fn node(node_id: NodeId, secret: u8, does: &[Does]) -> Node {
         }
     })
     .detach();
-    Node { peer: Peer { node_id, address }, seen, connections }
+    Node { peer: Peer { node_id, epoch: EPOCH, address }, seen, connections }
 }
 
 async fn reply(
@@ -247,10 +251,12 @@ fn a_request_that_never_left_or_was_refused_has_done_nothing() {
     in_executor(async {
         let ours = Ours::new();
         let post = call(Method::POST, "/order", b"{}");
-        let gone = Peer { node_id: 3, address: "127.0.0.1:1".parse().unwrap() };
+        let gone = Peer { node_id: 3, epoch: EPOCH, address: "127.0.0.1:1".parse().unwrap() };
         let with_another_key = node(3, 8, &[Does::Answers]);
+        // What was meant for the process before it is not for this one.
+        let begun_anew = Peer { epoch: EPOCH - 1, ..node(3, 7, &[Does::Answers]).peer };
         let named_otherwise = Peer { node_id: 4, ..node(3, 7, &[Does::Answers]).peer };
-        for peer in [gone, with_another_key.peer] {
+        for peer in [gone, with_another_key.peer, begun_anew] {
             let outcome = ours.ask(&post, true, peer).await;
             assert!(matches!(outcome, Err(Unanswered::NotSent(_))), "{outcome:?}");
         }
@@ -348,7 +354,7 @@ fn silent_node(event: &'static str) -> Peer {
         stream.write_all(event.as_bytes()).unwrap();
         while stream.read(&mut request).is_ok_and(|read| read > 0) {}
     });
-    Peer { node_id: 3, address }
+    Peer { node_id: 3, epoch: EPOCH, address }
 }
 
 /// The map of a node whose peer has all users.

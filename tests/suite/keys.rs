@@ -102,12 +102,12 @@ fn settings_that_contradict_each_other_are_refused() {
     }
 }
 
-/// The header of a request that node 9 passes on to node 5 for alice.
+/// The header of a request that node 9 passes on to the first process of node 5 for alice.
 fn signature(key: &[u8], (method, target): (&str, &str), number: u64) -> String {
     let micros = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
-    let claim = format!("1;9;{micros};{number:016x};616c696365");
+    let claim = format!("2;9;{micros};{number:016x};616c696365");
     let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
-    mac.update(format!("{claim}\n5\n{method}\n{target}\n\n").as_bytes());
+    mac.update(format!("{claim}\n5;1\n{method}\n{target}\n\n").as_bytes());
     mac.update(&Sha256::digest(b""));
     let code: String = mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect();
     format!("X-Longbow-Peer: {claim};{code}")

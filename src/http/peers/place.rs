@@ -125,8 +125,8 @@ impl Peers {
             tracing::error!(
                 node,
                 times,
-                "another node refuses what this one passes on: their keys or clocks differ, as its log \
-                 says"
+                "another node refuses what this one passes on: it began anew a moment ago, or their clocks \
+                 differ, as its log says"
             );
         }
     }
@@ -168,7 +168,7 @@ impl Peers {
         body: &[u8],
         sent: B,
     ) -> http::Result<Request<B>> {
-        let signed = signed_parts(head, body, peer.node_id);
+        let signed = signed_parts(head, body, (peer.node_id, peer.epoch));
         let secret = &self.0.options.secret;
         let signature = secret.sign(&signed, (self.node_id(), user), Clock.now());
         let mut request = Request::builder()
@@ -189,7 +189,7 @@ impl Peers {
     pub(in crate::http) fn user_of(&self, head: &Parts, body: &[u8]) -> Result<UserId, Refused> {
         let header = signature_of(head)?;
         let now = Clock.now();
-        let signed = signed_parts(head, body, self.node_id());
+        let signed = signed_parts(head, body, (self.node_id(), self.map().epoch()));
         let (user, code) = self.0.options.secret.verify(header.as_bytes(), &signed, now)?;
         if self.0.seen.is_new(code, now) { Ok(user) } else { Err(Refused::Seen) }
     }
@@ -213,7 +213,7 @@ pub(in crate::http) fn signature_of(head: &Parts) -> Result<&HeaderValue, Refuse
     }
 }
 
-fn signed_parts<'a>(head: &'a Parts, body: &'a [u8], to: NodeId) -> Signed<'a> {
+fn signed_parts<'a>(head: &'a Parts, body: &'a [u8], to: (NodeId, i64)) -> Signed<'a> {
     // `HEAD` is passed on like `GET`: its answer has the length of the body.
     let method = if head.method == http::Method::HEAD { "GET" } else { head.method.as_str() };
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn users_and_streams_are_found_by_partition_and_node() {
-        let peer = Peer { node_id: 3, address: "127.0.0.1:7".parse().unwrap() };
+        let peer = Peer { node_id: 3, epoch: 8, address: "127.0.0.1:7".parse().unwrap() };
         let map = PartitionMap::unknown();
         let peers = Peers::new(PeerOptions {
             node_id: 1,

@@ -14,7 +14,7 @@ pub(in crate::http) const SIGNATURE_HEADER: &str = "x-longbow-peer";
 /// How far the clocks of two nodes may differ, the way of a request included.
 pub(super) const VALIDITY_MICROS: u64 = 10_000_000;
 /// Names this format, inside of what is signed as well.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 /// Bytes of an HMAC-SHA256.
 const CODE_BYTES: usize = 32;
 
@@ -30,8 +30,9 @@ pub(in crate::http) struct Signed<'a> {
     /// The only header that is passed on.
     pub last_event_id: &'a [u8],
     pub body: &'a [u8],
-    /// The node that is to answer. A request does not count at another one.
-    pub to: NodeId,
+    /// The node that is to answer, and the epoch of its process. A request does not count at another one, which
+    /// does not know either which requests came before it began.
+    pub to: (NodeId, i64),
 }
 
 /// Why a request is refused. Says what is wrong with it, never what would be right.
@@ -116,7 +117,8 @@ impl PeersSecret {
             unreachable!("HMAC takes keys of every length (RFC 2104, section 2)")
         };
         let Signed { method, target, last_event_id, body, to } = *request;
-        let (to, body) = (to.to_string(), Sha256::digest(body));
+        let ((node_id, epoch), body) = (to, Sha256::digest(body));
+        let to = format!("{node_id};{epoch}");
         // No part but the last, whose length is fixed, may contain a line end (RFC 9110, section 5.5).
         let parts =
             [claim.as_bytes(), to.as_bytes(), method.as_bytes(), target.as_bytes(), last_event_id];
@@ -185,7 +187,7 @@ mod tests {
         target: "/order?x=1",
         last_event_id: b"7-1",
         body: b"{\"symbol\":\"SPY\"}",
-        to: 3,
+        to: (3, 8),
     };
 
     fn secret(byte: u8) -> PeersSecret {
@@ -218,7 +220,8 @@ mod tests {
             Signed { target: "/order?x=2", ..REQUEST },
             Signed { last_event_id: b"", ..REQUEST },
             Signed { body: b"{}", ..REQUEST },
-            Signed { to: 4, ..REQUEST },
+            Signed { to: (4, 8), ..REQUEST },
+            Signed { to: (3, 9), ..REQUEST },
             Signed { target: "/order?x=1\n7-1", last_event_id: b"", ..REQUEST },
         ];
         for other in &others {
@@ -261,7 +264,7 @@ mod tests {
             &format!("{text};{code}00"),
             &format!("{text};{}", &code[..62]),
             &format!("{text};{}g", &code[..63]),
-            &good.replacen('1', "2", 1),
+            &good.replacen('2', "1", 1),
             &good.replace(";1732400000000000;", ";-1;"),
             &good.replace(";6a6f73c3a9;", ";;"),
             &good.replace(";6a6f73c3a9;", ";6a6;"),
