@@ -11,6 +11,7 @@ use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError};
 use tokio::time::timeout;
 
 use super::batch::Batch;
+use super::error::said;
 use super::fence::close_earlier;
 use super::line_queue::LineQueue;
 use super::message::FeedMessage;
@@ -168,7 +169,8 @@ impl Publisher {
                     _ => self.role.redis_fails(MonotonicMicros::now()),
                 }
                 if let Some(count) = self.failures.note(MonotonicMicros::now()) {
-                    tracing::warn!(%error, count, "Redis takes no prices");
+                    let error = said(&error);
+                    tracing::warn!(error, count, "Redis takes no prices");
                 }
                 tokio::time::sleep(backoff.advance()).await;
             }

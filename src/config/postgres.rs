@@ -114,7 +114,7 @@ pub enum NodesAction {
     /// until it is stopped.
     Drain {
         /// The number of the node, as `longbow nodes` lists it.
-        #[arg(value_name = "NODE", value_parser = clap::value_parser!(i16).range(0..=1023))]
+        #[arg(value_name = "NODE", value_parser = whole::<NodeId>(0..=1023))]
         node_id: NodeId,
     },
 }

@@ -75,4 +75,9 @@ fn an_operator_drains_a_member() {
     });
     let (is_done, _) = nodes(&["drain", "7"]);
     assert!(!is_done, "there is no such node");
+
+    let (data, url) = (cluster.data(0), &cluster.database.url);
+    let verified = crate::offline::command("verify", &data, Some(url));
+    assert_eq!(verified.code, 2, "{verified:?}");
+    assert!(verified.errors.contains("only what a member of a cluster"), "{verified:?}");
 }
