@@ -160,8 +160,8 @@ impl Publisher {
                 }
                 let published = self.publish(epoch, shutdown, &mut backoff).await;
                 self.role.publishes_no_more();
-                let Err(error) = published else { continue };
                 self.metrics.up.set(0);
+                let Err(error) = published else { continue };
                 self.metrics.failures.inc();
                 match error.kind() {
                     // Ours: it takes what belongs there.

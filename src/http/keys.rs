@@ -98,7 +98,11 @@ impl KeysDirectory {
     fn present(&self, name: &str) -> Result<PathBuf, SecretError> {
         let path = self.0.join(name);
         // What else may be wrong with it is said when it is read.
-        if matches!(path.try_exists(), Ok(false)) { Err(SecretError::NoKeys { path }) } else { Ok(path) }
+        if matches!(path.try_exists(), Ok(false)) {
+            Err(SecretError::NoKeys { path })
+        } else {
+            Ok(path)
+        }
     }
 
     fn files(&self) -> [PathBuf; 2] {

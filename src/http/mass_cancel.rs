@@ -277,7 +277,9 @@ impl Sweep {
         let nodes: Vec<NodeId> = silent.keys().copied().collect();
         let recorded = match is_shown {
             true => format!("Cancels of {asked} orders are recorded."),
-            false => format!("Cancels of {asked} orders wait for Postgres, and are lost if their node ends before."),
+            false => format!(
+                "Cancels of {asked} orders wait for Postgres, and are lost if their node ends before."
+            ),
         };
         let left = match of_user {
             true => "Orders of the user may be without one".to_owned(),

@@ -71,7 +71,8 @@ fn an_operator_drains_a_member() {
     assert!(nodes(&["drain", "0"]).0);
     crate::support::api::until("the feed to be handed over", || {
         let leads = [0, 1, 2].map(|member| cluster.member(member).metric("node_leads_feed"));
-        (leads == [0, 0, 1]).then_some(())
+        let publishes = [0, 1, 2].map(|member| cluster.member(member).metric("bridge_up"));
+        (leads == [0, 0, 1] && publishes == leads).then_some(())
     });
     let (is_done, _) = nodes(&["drain", "7"]);
     assert!(!is_done, "there is no such node");

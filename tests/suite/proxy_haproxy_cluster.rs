@@ -55,5 +55,7 @@ fn prices_pass_while_postgres_is_away_and_no_node_takes_orders() {
     }
 
     cluster.postgres.start_again();
-    until("orders to be taken again", || (alice.post("/order", &order).status == 201).then_some(()));
+    until("orders to be taken again", || {
+        (alice.post("/order", &order).status == 201).then_some(())
+    });
 }

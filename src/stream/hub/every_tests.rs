@@ -406,7 +406,8 @@ fn a_shard_that_slept_through_a_lap_tells_a_new_stream_of_no_gap_before_it() {
     let last = format!("\"priceInCents\":{},", opened + 1);
     for client in [&mut early, &mut late] {
         let text = read_until(client, &last);
-        let from = |gap: &&str| gap.split_once(',').unwrap().0.split_once(':').unwrap().1.to_owned();
+        let from =
+            |gap: &&str| gap.split_once(',').unwrap().0.split_once(':').unwrap().1.to_owned();
         let from: Vec<i64> = gaps(&text).iter().map(|gap| from(gap).parse().unwrap()).collect();
         assert!(from.iter().all(|from| *from > opened), "{from:?}, opened at {opened}");
     }
