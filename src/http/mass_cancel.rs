@@ -148,7 +148,9 @@ pub(super) async fn for_peer(
     body: &[u8],
 ) -> Result<HttpResponse, Problem> {
     let mass_cancel = MassCancel::read(body)?;
-    mass_cancel.log(None, "a mass cancel was requested through another node");
+    if peers.is_other_mass_cancel(body) {
+        mass_cancel.log(None, "a mass cancel was requested through another node");
+    }
     let done = sweep_here(site, peers, &mass_cancel.scope).await?;
     Ok(json_response(StatusCode::OK, &done))
 }
