@@ -278,6 +278,7 @@ impl Sweep {
         let Self { asked, is_shown, missing, silent, of_user } = self;
         let nodes: Vec<NodeId> = silent.keys().copied().collect();
         let recorded = match is_shown {
+            _ if *asked == 0 => "No cancel is recorded.".to_owned(),
             true => format!("Cancels of {asked} orders are recorded."),
             false => format!(
                 "Cancels of {asked} orders wait for Postgres, and are lost if their node ends before."
@@ -323,6 +324,8 @@ mod tests {
             "Cancels of 15 orders are recorded. Orders in 3 of 64 user partitions may be without one (node 2: \
              the request was not sent: refused). Send the same request again."
         );
+        of_all.asked = 0;
+        assert!(of_all.partial().detail().starts_with("No cancel is recorded. Orders in"));
         of_all.note(2, Ok(OfNode { asked: 1, shown: true, partitions: vec![0] }));
         assert!(of_all.silent.is_empty());
         assert_eq!(
