@@ -6,6 +6,7 @@ use redis::aio::{MultiplexedConnection, PubSubSink, PubSubStream};
 use redis::{AsyncConnectionConfig, Client, RedisError, Value};
 use tokio::time::timeout;
 
+use super::error::said;
 use super::message::{FeedMessage, LastMessage};
 use super::names::{FEED, LINES, last_key, price_channel};
 use super::stream_id::{Entry, EntryId, read_entries};
@@ -29,7 +30,7 @@ pub(super) struct Links {
 /// What failed, or that it took too long.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
-    #[error(transparent)]
+    #[error("{}", said(.0))]
     Redis(#[from] RedisError),
     #[error("Redis did not answer within {ANSWER_TIMEOUT:?}")]
     Silent,

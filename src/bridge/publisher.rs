@@ -11,6 +11,7 @@ use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError};
 use tokio::time::timeout;
 
 use super::batch::Batch;
+use super::error::said;
 use super::fence::close_earlier;
 use super::line_queue::LineQueue;
 use super::message::FeedMessage;
@@ -159,8 +160,8 @@ impl Publisher {
                 }
                 let published = self.publish(epoch, shutdown, &mut backoff).await;
                 self.role.publishes_no_more();
-                let Err(error) = published else { continue };
                 self.metrics.up.set(0);
+                let Err(error) = published else { continue };
                 self.metrics.failures.inc();
                 match error.kind() {
                     // Ours: it takes what belongs there.
@@ -168,7 +169,8 @@ impl Publisher {
                     _ => self.role.redis_fails(MonotonicMicros::now()),
                 }
                 if let Some(count) = self.failures.note(MonotonicMicros::now()) {
-                    tracing::warn!(%error, count, "Redis takes no prices");
+                    let error = said(&error);
+                    tracing::warn!(error, count, "Redis takes no prices");
                 }
                 tokio::time::sleep(backoff.advance()).await;
             }

@@ -194,8 +194,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub postgres: PostgresArgs,
 
-    /// A Redis that gets each change of a price, for other programs: an address such as
-    /// redis://127.0.0.1:6379. Without it there is no Redis.
+    /// A Redis that gets each change of a price, for other programs and other nodes: an address such
+    /// as redis://127.0.0.1:6379. With --postgres and --commit postgres it makes this process a
+    /// member of a cluster, which shares users with the other nodes. Without it there is no Redis.
     #[arg(long, env = "LONGBOW_REDIS", value_name = "URL", hide_env_values = true)]
     pub redis: Option<RedisAddress>,
 

@@ -27,7 +27,7 @@ pub struct PostgresArgs {
 
     /// What must have an order before it is answered: `wal`, the write-ahead log; `postgres`,
     /// Postgres as well. With `postgres`, new orders are refused while Postgres is away; cancels
-    /// still work.
+    /// still work, but not on a member of a cluster.
     #[arg(long, env = "LONGBOW_COMMIT", value_name = "wal|postgres", default_value = "wal")]
     pub commit: CommitTo,
 
@@ -114,7 +114,7 @@ pub enum NodesAction {
     /// until it is stopped.
     Drain {
         /// The number of the node, as `longbow nodes` lists it.
-        #[arg(value_name = "NODE", value_parser = clap::value_parser!(i16).range(0..=1023))]
+        #[arg(value_name = "NODE", value_parser = whole::<NodeId>(0..=1023))]
         node_id: NodeId,
     },
 }

@@ -16,12 +16,14 @@ pub struct BegunAnew {
 pub enum BeginAnewError {
     /// The directory has the orders of a node that was alone.
     #[error(
-        "{} has the orders of a node that shared no users: start it without --redis until Postgres has all of them (`longbow verify`), then start a member with an empty directory",
-        .directory.display()
+        "{} has the orders of a node that shared no users, and is not for a member of a cluster: start it without --redis until Postgres has all of them (`longbow verify --postgres`), then start the member with a new directory{}",
+        .directory.display(), .kill_switch.as_deref().map(moved).unwrap_or_default()
     )]
     HasOrders {
         /// The directory.
         directory: PathBuf,
+        /// What operators have halted, if there is a file with that.
+        kill_switch: Option<PathBuf>,
     },
     /// Another member uses the directory.
     #[error("{} is in use by another process: stop that one first, or choose another --data-dir", .directory.display())]
@@ -39,6 +41,10 @@ pub enum BeginAnewError {
     },
 }
 
+fn moved(kill_switch: &Path) -> String {
+    format!(", into which you copy {}: what operators have halted", kill_switch.display())
+}
+
 impl BegunAnew {
     /// Removes what an earlier member has left of its log and store.
     ///
@@ -53,7 +59,10 @@ impl BegunAnew {
         let is_of_member = marker.exists();
         let has_orders = directory.wal().exists() || directory.index().exists();
         if has_orders && !is_of_member {
-            return Err(BeginAnewError::HasOrders { directory: directory.path().to_path_buf() });
+            return Err(BeginAnewError::HasOrders {
+                directory: directory.path().to_path_buf(),
+                kill_switch: Some(directory.kill_switch()).filter(|file| file.exists()),
+            });
         }
         let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&marker);
         let lock = opened.map_err(failed(&marker))?;
@@ -85,6 +94,10 @@ mod tests {
         fs::create_dir(data_dir.wal()).unwrap();
         let refused = BegunAnew::begin(&data_dir).unwrap_err();
         assert!(matches!(refused, BeginAnewError::HasOrders { .. }), "{refused}");
+        assert!(!refused.to_string().contains("kill-switch.json"), "{refused}");
+        fs::write(data_dir.kill_switch(), "{}").unwrap();
+        let refused = BegunAnew::begin(&data_dir).unwrap_err().to_string();
+        assert!(refused.contains("into which you copy") && refused.contains("kill-switch.json"));
         fs::remove_dir(data_dir.wal()).unwrap();
         let first = BegunAnew::begin(&data_dir).unwrap();
         fs::create_dir(data_dir.wal()).unwrap();

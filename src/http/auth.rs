@@ -59,12 +59,21 @@ pub enum SecretError {
     },
     /// No server has generated a key in this data directory.
     #[error(
-        "there is no token secret in {directory}: start the server there once, name its --data-dir, or name its key with --jwt-secret-file",
+        "there is no token secret in {directory}: start the server there once, name its --data-dir, or name its key with --jwt-secret-file or, of several nodes, --keys",
         directory = directory.display()
     )]
     NoServer {
         /// The data directory.
         directory: PathBuf,
+    },
+    /// The directory of `--keys` lacks a key.
+    #[error(
+        "there is no {path}: make a directory with keys with `longbow keys init DIR`, and copy it to every node",
+        path = path.display()
+    )]
+    NoKeys {
+        /// The missing file.
+        path: PathBuf,
     },
     /// The key is too short to be safe.
     #[error("the secret in {path} has {length} bytes; at least {MIN_SECRET_BYTES} are needed", path = path.display())]

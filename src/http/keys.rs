@@ -88,7 +88,7 @@ impl KeysDirectory {
     /// # Errors
     /// The file cannot be read or the key is too short.
     pub fn token_secret(&self) -> Result<Secret, SecretError> {
-        Secret::read(&self.0.join(TOKEN_KEY))
+        self.present(TOKEN_KEY).and_then(|path| Secret::read(&path))
     }
 
     /// The key by which nodes know each other.
@@ -96,7 +96,19 @@ impl KeysDirectory {
     /// # Errors
     /// The file cannot be read or the key is too short.
     pub fn peers_secret(&self) -> Result<PeersSecret, SecretError> {
-        read_secret(&self.0.join(PEERS_KEY)).map(PeersSecret::new)
+        let secret = self.present(PEERS_KEY).and_then(|path| read_secret(&path));
+        secret.map(PeersSecret::new)
+    }
+
+    /// The path of a key that is there.
+    fn present(&self, name: &str) -> Result<PathBuf, SecretError> {
+        let path = self.0.join(name);
+        // What else may be wrong with it is said when it is read.
+        if matches!(path.try_exists(), Ok(false)) {
+            Err(SecretError::NoKeys { path })
+        } else {
+            Ok(path)
+        }
     }
 
     /// A hash that tells whether two directories have the same keys, and nothing about them.
@@ -166,7 +178,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let keys = KeysDirectory::at(folder.path());
         let error = keys.token_secret().err().unwrap().to_string();
-        assert!(error.contains("token.key"), "{error}");
+        assert!(error.contains("token.key") && error.contains("longbow keys init DIR"), "{error}");
         fs::write(folder.path().join(PEERS_KEY), "short\n").unwrap();
         let error = keys.peers_secret().err().unwrap().to_string();
         assert!(error.contains("peers.key has 5 bytes; at least 32"), "{error}");

@@ -35,6 +35,8 @@ const PATH: &str = "/mass-cancel";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause before those are tried again that nobody had.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Least time for an attempt. With less left, an answer would only come too late.
+const LEAST: Duration = Duration::from_millis(200);
 
 /// The body of `POST /mass-cancel`: `all`, or a user, a symbol, or a user's orders in a symbol.
 #[derive(Debug)]
@@ -98,6 +100,8 @@ struct Sweep {
     missing: BTreeSet<UserPartition>,
     /// Nodes whose last answer was none, and why.
     silent: BTreeMap<NodeId, String>,
+    /// It is about the orders of one user.
+    of_user: bool,
 }
 
 /// `POST /mass-cancel`: answers when every cancel is recorded; the exchange is told meanwhile.
@@ -144,7 +148,9 @@ pub(super) async fn for_peer(
     body: &[u8],
 ) -> Result<HttpResponse, Problem> {
     let mass_cancel = MassCancel::read(body)?;
-    mass_cancel.log(None, "a mass cancel was requested through another node");
+    if peers.is_other_mass_cancel(body) {
+        mass_cancel.log(None, "a mass cancel was requested through another node");
+    }
     let done = sweep_here(site, peers, &mass_cancel.scope).await?;
     Ok(json_response(StatusCode::OK, &done))
 }
@@ -183,7 +189,8 @@ async fn sweep_all(
         Some(user) => BTreeSet::from([user.partition()]),
         None => UserPartition::all().collect(),
     };
-    let mut sweep = Sweep { asked: 0, is_shown: true, missing, silent: BTreeMap::new() };
+    let of_user = scope.user.is_some();
+    let mut sweep = Sweep { asked: 0, is_shown: true, missing, silent: BTreeMap::new(), of_user };
     let call = node_call(Method::POST, PATH, mass_cancel.body())?;
     let until = Instant::now() + PATIENCE;
     loop {
@@ -213,7 +220,7 @@ async fn sweep_all(
         for (node, done) in theirs {
             sweep.note(node, done);
         }
-        if sweep.missing.is_empty() || Instant::now() >= until {
+        if sweep.missing.is_empty() || Instant::now() + PAUSE + LEAST > until {
             return Ok(sweep);
         }
         sleep(PAUSE).await;
@@ -257,7 +264,10 @@ impl Sweep {
                 self.missing.retain(|missing| !partitions.contains(&missing.get()));
             }
             Err(reason) => {
-                tracing::warn!(node, reason, "a node has not cancelled its orders");
+                // It is tried again many times.
+                if !self.silent.contains_key(&node) {
+                    tracing::warn!(node, reason, "a node has not cancelled its orders");
+                }
                 self.silent.insert(node, reason);
             }
         }
@@ -265,19 +275,63 @@ impl Sweep {
 
     /// The answer when there are orders left that may have no cancel.
     fn partial(&self) -> Problem {
-        let Self { asked, missing, silent, .. } = self;
+        let Self { asked, is_shown, missing, silent, of_user } = self;
         let nodes: Vec<NodeId> = silent.keys().copied().collect();
-        let reasons = silent.iter().map(|(node, reason)| format!("node {node}: {reason}; "));
-        let detail = format!(
-            "Cancels of {asked} orders are recorded. The orders of {} of {USER_PARTITIONS} user partitions are \
-             not known to be cancelled: {}send the same request again.",
-            missing.len(),
-            reasons.collect::<String>()
-        );
+        let recorded = match is_shown {
+            _ if *asked == 0 => "No cancel is recorded.".to_owned(),
+            true => format!("Cancels of {asked} orders are recorded."),
+            false => format!(
+                "Cancels of {asked} orders wait for Postgres, and are lost if their node ends before."
+            ),
+        };
+        let left = match of_user {
+            true => "Orders of the user may be without one".to_owned(),
+            false => {
+                let count = missing.len();
+                format!("Orders in {count} of {USER_PARTITIONS} user partitions may be without one")
+            }
+        };
+        let reasons = silent.iter().map(|(node, reason)| format!("node {node}: {reason}"));
+        let reasons: Vec<String> = reasons.collect();
+        let reasons = match reasons.is_empty() {
+            true => "no node holds a lease for them".to_owned(),
+            false => reasons.join("; "),
+        };
+        let detail = format!("{recorded} {left} ({reasons}). Send the same request again.");
         tracing::error!(asked, ?nodes, partitions = missing.len(), "a mass cancel is not complete");
         Problem::unavailable("partly_cancelled", detail)
             .with("asked", asked)
             .with("nodes", nodes)
             .with("partitions", missing.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sweep(is_shown: bool, of_user: bool) -> Sweep {
+        let missing = UserPartition::all().take(if of_user { 1 } else { 3 }).collect();
+        Sweep { asked: 15, is_shown, missing, silent: BTreeMap::new(), of_user }
+    }
+
+    #[test]
+    fn a_partial_answer_says_what_is_recorded_and_what_is_not() {
+        let mut of_all = sweep(true, false);
+        of_all.note(2, Err("the request was not sent: refused".to_owned()));
+        assert_eq!(
+            of_all.partial().detail(),
+            "Cancels of 15 orders are recorded. Orders in 3 of 64 user partitions may be without one (node 2: \
+             the request was not sent: refused). Send the same request again."
+        );
+        of_all.asked = 0;
+        assert!(of_all.partial().detail().starts_with("No cancel is recorded. Orders in"));
+        of_all.note(2, Ok(OfNode { asked: 1, shown: true, partitions: vec![0] }));
+        assert!(of_all.silent.is_empty());
+        assert_eq!(
+            sweep(false, true).partial().detail(),
+            "Cancels of 15 orders wait for Postgres, and are lost if their node ends before. Orders of the user \
+             may be without one (no node holds a lease for them). Send the same request again."
+        );
     }
 }

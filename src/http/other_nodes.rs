@@ -51,7 +51,10 @@ impl OtherNodes<'_> {
             Some(Ok(Passed::Answer(answer))) => Ok(answer),
             Some(Ok(Passed::BackHere)) => Err(Unanswered::NotOwner),
             Some(Err(error)) => Err(error),
-            None => Err(Unanswered::Unknown(format!("no answer within {limit:?}"))),
+            None => {
+                let seconds = limit.as_secs_f64();
+                Err(Unanswered::Unknown(format!("no answer within {seconds:.1} s")))
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::open::{OpenRecords, event_of};
 use super::passes::{groups, order_counts};
-use super::{OfflineError, OfflineOptions};
+use super::{OfflineError, OfflineOptions, check_no_member};
 use crate::index::{Index, IndexFollower, IndexMetrics};
 use crate::order::Event;
 use crate::projection::{COPIED_ORDERS, CoveredOrders, PostgresBackfill, PostgresServers};
@@ -37,6 +37,7 @@ pub fn backfill(
     options: &OfflineOptions,
     servers: &PostgresServers,
 ) -> Result<Backfilled, OfflineError> {
+    check_no_member(&options.data_dir)?;
     let records = OpenRecords::open(options)?;
     let counts = order_counts(&records, records.last)?;
     let index = records.index.clone();

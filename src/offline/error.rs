@@ -34,6 +34,12 @@ pub enum OfflineError {
         /// Most bytes that the copy may take.
         most_bytes: u64,
     },
+    /// The records are those of a member of a cluster.
+    #[error(
+        "{} has only what a member of a cluster has written since its start: Postgres has the orders of all nodes, and cannot be compared with it",
+        data_dir.display()
+    )]
+    OfMember { data_dir: PathBuf },
     /// There are no records.
     #[error(
         "there is no log in {}: --data-dir names the data directory of the server",

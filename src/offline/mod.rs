@@ -42,6 +42,14 @@ pub use verify_socket::VerifySocket;
 /// Most orders in memory with their history, at some 500 bytes each.
 pub const MAX_ORDERS_IN_MEMORY: u64 = 500_000;
 
+/// Refuses to hold the records of a member of a cluster against Postgres.
+fn check_no_member(data_dir: &DataDir) -> Result<(), OfflineError> {
+    match data_dir.member().exists() {
+        true => Err(OfflineError::OfMember { data_dir: data_dir.path().to_path_buf() }),
+        false => Ok(()),
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct OfflineOptions {
     /// The server's data directory.

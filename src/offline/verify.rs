@@ -9,7 +9,7 @@ use super::open::{OpenRecords, event_of};
 use super::passes::{groups, order_counts};
 use super::replay::Replay;
 use super::report::{DifferenceReport, Differences};
-use super::{OfflineError, OfflineOptions, against_index, check_restored};
+use super::{OfflineError, OfflineOptions, against_index, check_no_member, check_restored};
 use crate::order::{Event, FeedPosition, NODE_PARTITION};
 use crate::projection::PostgresServers;
 use crate::types::USER_PARTITIONS;
@@ -48,6 +48,9 @@ pub fn differences(
     out: &mut dyn Write,
 ) -> Result<Differences, OfflineError> {
     check_restored(&options.data_dir)?;
+    if servers.is_some() {
+        check_no_member(&options.data_dir)?;
+    }
     let (records, snapshots) = open(options, servers)?;
     let mut report = DifferenceReport::new(out);
     let most = options.max_orders_in_memory;

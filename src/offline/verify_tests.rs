@@ -90,3 +90,18 @@ fn records_in_use_or_missing_are_left_alone() {
     drop(held);
     assert_eq!(differences(data.path(), 9), [""; 0]);
 }
+
+#[test]
+fn what_a_member_of_a_cluster_has_is_not_held_against_postgres() {
+    let data = tempfile::tempdir().unwrap();
+    append(data.path(), &life_cycles(3));
+    follow(data.path(), Lsn(3));
+    fs::write(DataDir::from(data.path()).member(), "").unwrap();
+    let servers = "postgres://x@127.0.0.1:1/x".parse().unwrap();
+    let options = options(data.path(), 9);
+    let refused = verify(&options, Some(&servers), &mut Vec::new()).unwrap_err();
+    assert!(matches!(refused, OfflineError::OfMember { .. }), "{refused}");
+    let refused = backfill(&options, &servers).unwrap_err();
+    assert!(matches!(refused, OfflineError::OfMember { .. }), "{refused}");
+    assert_eq!(differences(data.path(), 9), [""; 0], "log and index are compared");
+}

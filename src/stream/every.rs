@@ -16,6 +16,8 @@ pub(super) struct EveryPrint {
     begins_after: Vec<FeedPosition>,
     /// Slots with prints that have not been sent.
     unsent: SlotSet,
+    /// Slots whose first price is still to come: prints before it are from before the subscription.
+    unbegun: SlotSet,
     /// Lost, and not told yet.
     gap: Option<Gap>,
     /// The feed began another session, which has not been told yet.
@@ -38,6 +40,7 @@ impl EveryPrint {
             next: Vec::new(),
             begins_after: Vec::new(),
             unsent: SlotSet::new(0),
+            unbegun: SlotSet::new(0),
             gap: None,
             owes_reset: false,
             sent_sequence,
@@ -67,6 +70,21 @@ impl EveryPrint {
         assert!(self.gap.is_none_or(|gap| gap.from <= gap.to), "a gap ends after it begins");
     }
 
+    /// A subscription begins with the symbol's next price, whatever came before it.
+    pub(super) fn begin_with_next(&mut self, slot: u16) {
+        self.unbegun.insert(slot);
+    }
+
+    /// Whether the client may miss prints of a slot's symbol: it had one, or resumes from an id.
+    pub(super) fn has_begun(&self, slot: u16) -> bool {
+        !self.unbegun.contains(slot)
+    }
+
+    /// Whether the client may miss prints of any symbol.
+    pub(super) fn has_begun_any(&self) -> bool {
+        self.unbegun.iter().count() < self.next.len()
+    }
+
     /// Whether the newest prices that are owed stand for prints that the stream must be told as lost.
     pub(super) fn has_lost(&self) -> bool {
         self.has_lost
@@ -85,7 +103,8 @@ impl EveryPrint {
     /// Everything up to this feed sequence has been sent.
     pub(super) fn note_sent(&mut self, sequence: u64) {
         debug_assert!(!self.has_news(), "a stream that has been sent everything is owed nothing");
-        self.sent_sequence = sequence;
+        // The shard may still be where it was before the stream began.
+        self.sent_sequence = self.sent_sequence.max(sequence);
         self.has_lost = false;
     }
 
@@ -124,6 +143,7 @@ impl EveryPrint {
         self.next.push(history.next(symbol));
         self.begins_after.push(self.begins);
         self.unsent.grow(self.next.len());
+        self.unbegun.grow(self.next.len());
         self.check();
     }
 
@@ -136,6 +156,7 @@ impl EveryPrint {
         self.next.swap_remove(usize::from(slot));
         self.begins_after.swap_remove(usize::from(slot));
         self.unsent.swap_remove(slot, last);
+        self.unbegun.swap_remove(slot, last);
         self.check();
     }
 
@@ -173,6 +194,7 @@ impl EveryPrint {
     #[expect(clippy::indexing_slicing, reason = "each subscription has a position in the history")]
     pub(super) fn begin_after(&mut self, slot: u16, position: FeedPosition) {
         self.begins_after[usize::from(slot)] = position;
+        self.unbegun.remove(slot);
         self.newest_sent = self.newest_sent.max(position);
     }
 
@@ -190,6 +212,7 @@ impl EveryPrint {
             "only a subscription has prints to send"
         );
         self.unsent.insert(slot);
+        self.unbegun.remove(slot);
     }
 
     /// A slot has no prints to send.

@@ -143,6 +143,17 @@ impl Feed {
         self.position.sequence
     }
 
+    /// The sequence up to which a stream that opens now begins with newer prices: that of the table, which
+    /// may be ahead of the ticks that were read.
+    pub(super) fn newest_sequence(&self) -> u64 {
+        let FeedPosition { ordinal, sequence } = self.position;
+        match self.market.status.position() {
+            Some((of, _, newest)) if of == ordinal || ordinal == 0 => newest.max(sequence),
+            // Its first tick tells the streams of the other session.
+            Some(_) | None => sequence,
+        }
+    }
+
     /// The session and sequence that an id tells; `None` before the first tick of a session.
     #[inline]
     pub(super) fn point(&self) -> Option<(&str, u64)> {

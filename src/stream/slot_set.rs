@@ -55,6 +55,11 @@ impl SlotSet {
         *word != before
     }
 
+    /// Whether a slot is in.
+    pub(super) fn contains(&self, slot: u16) -> bool {
+        self.0.get(usize::from(slot) / BITS).is_some_and(|word| word & bit(slot) != 0)
+    }
+
     /// Takes a slot out. True when it was in.
     pub(super) fn remove(&mut self, slot: u16) -> bool {
         let word = self.word_mut(slot);
@@ -130,6 +135,7 @@ mod tests {
         let mut set = SlotSet::new(200);
         assert_eq!(set.only(), None);
         assert!(set.insert(130));
+        assert!(set.contains(130) && !set.contains(66) && !set.contains(500));
         assert_eq!(set.only(), Some(130));
         set.insert(3);
         assert!(!set.insert(130));

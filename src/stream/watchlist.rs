@@ -82,6 +82,15 @@ impl Watchlist {
         }
     }
 
+    /// The client knows nothing of a slot that was just added: prints before its first price are none
+    /// that it has lost.
+    pub(super) fn begin_with_next(&mut self, slot: u16) {
+        // A stream of the newest prices loses nothing in any case.
+        if let Some(every) = &mut self.every {
+            every.begin_with_next(slot);
+        }
+    }
+
     /// Removes the subscription in a slot. The last one moves there, and is returned if there is one.
     pub(super) fn remove(&mut self, slot: u16) -> (Subscription, Option<Subscription>) {
         assert!(slot < self.next_slot(), "a slot that is removed has a subscription");

@@ -259,4 +259,5 @@ pub fn is_wrong_setting(error: &(dyn std::error::Error + 'static)) -> bool {
         return error.is_wrong_setting();
     }
     matches!(error.downcast_ref(), Some(LogError::Filter(_)))
+        || matches!(error.downcast_ref(), Some(OfflineError::OfMember { .. }))
 }

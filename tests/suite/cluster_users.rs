@@ -72,10 +72,16 @@ fn an_operator_drains_a_member() {
     assert!(nodes(&["drain", "0"]).0);
     crate::support::api::until("the feed to be handed over", || {
         let leads = [0, 1, 2].map(|member| cluster.member(member).metric("node_leads_feed"));
-        (leads == [0, 0, 1]).then_some(())
+        let publishes = [0, 1, 2].map(|member| cluster.member(member).metric("bridge_up"));
+        (leads == [0, 0, 1] && publishes == leads).then_some(())
     });
     let (is_done, said) = nodes(&["drain", "2"]);
     assert!(!is_done && said.contains("no node but 2 takes users"), "{said}");
     let (is_done, _) = nodes(&["drain", "7"]);
     assert!(!is_done, "there is no such node");
+
+    let (data, url) = (cluster.data(0), &cluster.database.url);
+    let verified = crate::offline::command("verify", &data, Some(url));
+    assert_eq!(verified.code, 2, "{verified:?}");
+    assert!(verified.errors.contains("only what a member of a cluster"), "{verified:?}");
 }

@@ -86,6 +86,7 @@ fn settings_that_contradict_each_other_are_refused() {
     for (more, expected) in [
         (vec!["--keys", &keys, "--jwt-secret-file", "x"], "--jwt-secret-file"),
         ([&free[..], &["--keys", "/nowhere"]].concat(), "/nowhere/token.key"),
+        ([&free[..], &["--keys", "/nowhere"]].concat(), "longbow keys init DIR"),
         ([&free[..], &["--peer-listen", "127.0.0.1:0"]].concat(), "--commit postgres"),
         ([&member[..], &free, &["--exchange=http://127.0.0.1:1"]].concat(), "longbow keys init"),
         ([&member[..], &free, &["--keys", &keys]].concat(), "--exchange"),

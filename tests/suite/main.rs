@@ -98,6 +98,7 @@ mod postgres_statement_timeout;
 mod postgres_two_servers;
 mod postgres_writer;
 mod proxy_haproxy;
+mod proxy_haproxy_cluster;
 mod proxy_nginx;
 mod proxy_nginx_cluster;
 mod quarantine;

@@ -140,6 +140,7 @@ fn wrong_settings_are_named_with_what_is_allowed() {
         (&["token", "--user", "two words"], &["--user", "white space"]),
         (&["token"], &["--user"]),
         (&["serve", "--shards", "many"], &["whole number from 0 to 1024"]),
+        (&["nodes", "drain", "x"], &["whole number from 0 to 1023"]),
         (&["serve", "--exchange-source-ip", "here"], &["an IP address such as"]),
         (
             &["serve", "--exchange", "http://127.0.0.1:9", "--fault", "feed.skip=0.5"],

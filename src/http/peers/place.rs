@@ -11,7 +11,7 @@ use super::seen::SeenSignatures;
 use super::signature::{PeersSecret, Refused, SIGNATURE_HEADER, Signed};
 use crate::cluster::{NodeId, PartitionMap, Peer, Route};
 use crate::stream::StreamId;
-use crate::types::{Clock, LogThrottle, OrderId, UserId, UserPartition};
+use crate::types::{Clock, LogThrottle, MonotonicMicros, OrderId, UserId, UserPartition};
 
 /// Header with the position that a stream resumes from.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -46,6 +46,8 @@ struct Shared {
     /// Of requests that this node refuses, and of those of its own that another one does.
     refusals: Mutex<LogThrottle>,
     refused_there: Mutex<LogThrottle>,
+    /// The last mass cancel that another node has asked for, and when its log line was due.
+    mass_cancel: Mutex<Option<(Vec<u8>, MonotonicMicros)>>,
 }
 
 /// Where a request belongs.
@@ -70,7 +72,22 @@ impl Peers {
             seen: SeenSignatures::default(),
             refusals: throttle(),
             refused_there: throttle(),
+            mass_cancel: Mutex::default(),
         }))
+    }
+
+    /// Whether a mass cancel of another node is to be logged: it is asked for many times, until all have
+    /// answered.
+    pub(in crate::http) fn is_other_mass_cancel(&self, body: &[u8]) -> bool {
+        let now = Clock.moment().monotonic;
+        let mut last = self.0.mass_cancel.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = last
+            .as_ref()
+            .is_some_and(|(known, at)| known == body && now < at.saturating_add(LOG_INTERVAL));
+        if !is_known {
+            *last = Some((body.to_owned(), now));
+        }
+        !is_known
     }
 
     /// Who has which users.
@@ -224,7 +241,7 @@ fn signed_parts<'a>(head: &'a Parts, body: &'a [u8], to: (NodeId, i64)) -> Signe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{MonotonicMicros, USER_PARTITIONS};
+    use crate::types::USER_PARTITIONS;
 
     #[test]
     fn users_and_streams_are_found_by_partition_and_node() {
@@ -255,5 +272,7 @@ mod tests {
         ] {
             assert_eq!(peers.place_of_stream(id), place, "{id}");
         }
+        let logged = [b"one", b"one", b"two", b"one"].map(|body| peers.is_other_mass_cancel(body));
+        assert_eq!(logged, [true, false, true, true], "what is repeated is logged once");
     }
 }

@@ -3,7 +3,8 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::types::SymbolIndex;
+use crate::market::FollowedPrice;
+use crate::types::{SymbolIndex, TimestampMicros};
 
 use super::Next;
 use super::tests::{World, has_sent_all, prices, read_now, read_until, user};
@@ -16,6 +17,14 @@ impl World {
     fn watch_every(&mut self, names: &[&str]) -> TcpStream {
         let request = StreamRequest { mode: Mode::Every, ..self.request(names) };
         self.open(request)
+    }
+
+    /// A price that another node has read from the feed.
+    fn follow(&mut self, name: &str, price_cents: i64, sequence: u64) {
+        let timestamp = TimestampMicros::new(sequence);
+        let price = FollowedPrice { price_cents, timestamp, sequence };
+        self.market.follow_price(self.index(name), &price);
+        self.market.end_batch(sequence);
     }
 
     fn change(&mut self, id: StreamId, add: &[&str], remove: &[&str]) -> Result<(), NotChanged> {
@@ -337,5 +346,69 @@ fn a_stream_that_begins_on_a_shard_that_is_behind_never_goes_back() {
         text.push_str(&read_until(&mut client, "id: 7-10\n\n"));
         assert_eq!(cents(&text), [9, 10]);
         assert!(!text.contains("event: gap"), "{text}");
+    }
+}
+
+fn gaps(text: &str) -> Vec<&str> {
+    let gaps = text.split("event: gap\ndata: ").skip(1);
+    gaps.map(|gap| gap.split_once('\n').unwrap().0).collect()
+}
+
+#[test]
+fn a_stream_has_lost_no_print_from_before_it_was_opened() {
+    let mut world = World::new(StreamLimits::default());
+    world.follow("IBM", 5, 1);
+    let mut other = world.watch(&["IBM"]);
+    world.run_idle();
+    read_until(&mut other, "\"IBM\"");
+    // Nobody here watches SPY: the first of its prices that comes says that others may lie before it.
+    world.market.end_batch(100);
+    let mut client = world.watch_every(&["SPY", "AIG"]);
+    world.run_idle();
+    world.follow("SPY", 10, 150);
+    world.run_idle();
+    let mut text = read_until(&mut client, "\"priceInCents\":10,");
+    assert_eq!(gaps(&text), [""; 0], "{text}");
+    world.follow("SPY", 11, 160);
+    world.run_idle();
+    let id = stream_id(&text);
+    text = read_until(&mut client, "\"priceInCents\":11,");
+    assert_eq!(gaps(&text), ["{\"from\":151,\"to\":159}"], "{text}");
+    world.change(id, &["IBM"], &["AIG"]).unwrap();
+    world.run_idle();
+    read_until(&mut client, "\"IBM\"");
+    world.change(id, &["AIG"], &[]).unwrap();
+    world.follow("AIG", 30, 200);
+    world.run_idle();
+    text = read_until(&mut client, "\"priceInCents\":30,");
+    assert_eq!(gaps(&text), [""; 0], "nor of a symbol from before it was added: {text}");
+    world.follow("AIG", 31, 210);
+    world.run_idle();
+    text = read_until(&mut client, "\"priceInCents\":31,");
+    assert_eq!(gaps(&text), ["{\"from\":201,\"to\":209}"], "{text}");
+}
+
+#[test]
+fn a_shard_that_slept_through_a_lap_tells_a_new_stream_of_no_gap_before_it() {
+    let mut world = World::new(StreamLimits::default());
+    world.print("SPY", 1);
+    world.run_idle();
+    let opened = i64::try_from(crate::market::RING_SLOTS).unwrap() + 12;
+    for cents in 2..=opened {
+        world.print("SPY", cents);
+    }
+    // One is sent its first price before the shard reads on, the other one after that.
+    let mut early = world.watch_every(&["SPY"]);
+    world.hub.serve_ready();
+    let mut late = world.watch_every(&["SPY"]);
+    world.print("SPY", opened + 1);
+    world.run_idle();
+    let last = format!("\"priceInCents\":{},", opened + 1);
+    for client in [&mut early, &mut late] {
+        let text = read_until(client, &last);
+        let from =
+            |gap: &&str| gap.split_once(',').unwrap().0.split_once(':').unwrap().1.to_owned();
+        let from: Vec<i64> = gaps(&text).iter().map(|gap| from(gap).parse().unwrap()).collect();
+        assert!(from.iter().all(|from| *from > opened), "{from:?}, opened at {opened}");
     }
 }

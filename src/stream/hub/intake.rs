@@ -91,8 +91,10 @@ impl Hub {
             let Some(every) = connection.watchlist.every_mut() else {
                 unreachable!("a subscriber of every print is a stream that wants every print")
             };
-            // Saturating: a session's first sequence may be 0.
-            every.lose_up_to(tick.sequence.saturating_sub(1));
+            if every.has_begun(slot) {
+                // Saturating: a session's first sequence may be 0.
+                every.lose_up_to(tick.sequence.saturating_sub(1));
+            }
             connection.watchlist.mark(slot);
             ready.enqueue(connection.id, &mut connection.schedule, deadlines);
         }
@@ -105,7 +107,8 @@ impl Hub {
             // A stream of the newest prices loses nothing.
             let Some(every) = connection.watchlist.every_mut() else { continue };
             match discontinuity {
-                Discontinuity::Lost { up_to } => every.lose_up_to(up_to),
+                Discontinuity::Lost { up_to } if every.has_begun_any() => every.lose_up_to(up_to),
+                Discontinuity::Lost { .. } => {}
                 Discontinuity::Session { first_sequence } => every.begin_session(first_sequence),
             }
             every.unmark_all();

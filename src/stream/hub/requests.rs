@@ -86,6 +86,9 @@ impl Hub {
         for (_, symbol) in symbols {
             let table = self.feed.table();
             let slot = self.subscriptions.subscribe(connection, symbol, &mut self.prices, table);
+            if resumed.is_none() {
+                connection.watchlist.begin_with_next(slot);
+            }
             let value = table.get(symbol);
             let is_news = resumed.is_none_or(|FeedPosition { ordinal, sequence }| {
                 value.changed_ordinal == ordinal && value.changed_sequence > sequence
@@ -146,7 +149,8 @@ impl Hub {
     fn every_print_since(&self, resumed: Option<FeedPosition>) -> Box<EveryPrint> {
         let position = self.feed.position();
         let Some(resumed) = resumed else {
-            return Box::new(EveryPrint::new(position.sequence, FeedPosition::default()));
+            let newest = self.feed.newest_sequence();
+            return Box::new(EveryPrint::new(newest, FeedPosition::default()));
         };
         let mut every = EveryPrint::new(resumed.sequence, resumed);
         if resumed < position {
@@ -200,6 +204,7 @@ impl Hub {
             }
             let slot = subscriptions.subscribe(connection, symbol, prices, table);
             slots.insert(symbol, slot);
+            connection.watchlist.begin_with_next(slot);
             if table.get(symbol).has_price() {
                 connection.watchlist.mark(slot);
             }

@@ -16,7 +16,7 @@ pub(crate) struct Proxy {
     _folder: TempDir,
 }
 
-/// Nodes in `tuning/nginx-cluster.conf`.
+/// Nodes in the configurations for several.
 const NODES: usize = 3;
 
 impl Proxy {
@@ -27,19 +27,18 @@ impl Proxy {
 
     /// Debian's nginx with `tuning/nginx-cluster.conf`; these servers in turn are its nodes.
     pub(crate) fn nginx_cluster(servers: &[&Server]) -> Self {
-        let documented = (1..=NODES).map(|number| format!("127.0.0.1:808{number}"));
-        let nodes: Vec<_> = documented.zip(servers.iter().copied().cycle()).collect();
-        Self::start("nginx-cluster.conf", &nodes, nginx)
+        Self::start("nginx-cluster.conf", &nodes(servers), nginx)
     }
 
     /// Debian's HAProxy with `tuning/haproxy.cfg`.
     pub(crate) fn haproxy(server: &Server) -> Self {
         let servers = [("127.0.0.1:8080".to_owned(), server)];
-        Self::start("haproxy.cfg", &servers, |config, _| {
-            let mut command = Command::new("/usr/sbin/haproxy");
-            command.arg("-db").arg("-f").arg(config);
-            command
-        })
+        Self::start("haproxy.cfg", &servers, haproxy)
+    }
+
+    /// Debian's HAProxy with `tuning/haproxy-cluster.cfg`; these servers in turn are its nodes.
+    pub(crate) fn haproxy_cluster(servers: &[&Server]) -> Self {
+        Self::start("haproxy-cluster.cfg", &nodes(servers), haproxy)
     }
 
     /// Starts it with only the ports in the file changed. `servers`: by their documented addresses.
@@ -55,7 +54,8 @@ impl Proxy {
         for (documented, server) in servers {
             assert!(text.contains(documented.as_str()), "{documented} is not in {file}");
             text = text.replace(documented, &server.address.replace("http://", ""));
-            text = text.replace("port 9090", &format!("port {}", port_of(&server.admin)));
+            let admin = documented.replace("127.0.0.1:808", "port 909");
+            text = text.replace(&admin, &format!("port {}", port_of(&server.admin)));
         }
         text = text.replace("listen 8000", &format!("listen {own}"));
         text = text.replace("bind :8000", &format!("bind :{own}"));
@@ -82,6 +82,18 @@ impl Drop for Proxy {
         self.program.ask_to_stop();
         self.program.wait();
     }
+}
+
+/// The documented addresses of nodes, which these servers have in turn.
+fn nodes<'a>(servers: &[&'a Server]) -> Vec<(String, &'a Server)> {
+    let documented = (1..=NODES).map(|number| format!("127.0.0.1:808{number}"));
+    documented.zip(servers.iter().copied().cycle()).collect()
+}
+
+fn haproxy(config: &Path, _folder: &Path) -> Command {
+    let mut command = Command::new("/usr/sbin/haproxy");
+    command.arg("-db").arg("-f").arg(config);
+    command
 }
 
 fn nginx(config: &Path, folder: &Path) -> Command {
