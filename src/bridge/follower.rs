@@ -11,17 +11,17 @@ use futures_lite::StreamExt;
 use redis::{Client, Msg};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::RedisAddress;
 use super::line_reader::{LineReader, Told};
 use super::links::{LinkError, Links};
 use super::message::{FeedMessage, LastMessage, PriceMessage};
 use super::metrics::FollowerMetrics;
 use super::names::FEED;
+use super::redis_health::{Heard, RedisHealth};
 use super::stream_id::{Entry, newest};
 use super::subscriptions::Subscriptions;
 use crate::exchange::feed::Feed;
 use crate::exchange::{FeedRole, OrderFeedMessage};
-use crate::market::{PriceInterest, ShardWatch};
+use crate::market::{MarketWriter, PriceInterest, ShardWatch};
 use crate::shutdown::Shutdown;
 use crate::types::{Backoff, LogThrottle, MonotonicMicros, Symbol, SymbolIndex, TimestampMicros};
 
@@ -33,6 +33,8 @@ const LOOKS_PER_REFRESH: usize = 50;
 const MAX_BATCH: usize = 1_024;
 /// Most symbols that are subscribed to at once.
 const MAX_SUBSCRIBED: usize = 512;
+/// Most symbols that nobody watches whose keys are read at once: with 8,000 symbols, each is read every 16 s.
+const MAX_KNOWN: usize = 512;
 /// Silence of the process that reads the feed, after which it counts as lost. It speaks each second.
 const FEED_SILENCE: Duration = Duration::from_millis(2_500);
 /// How often symbols that nobody watches any longer are looked for.
@@ -45,13 +47,14 @@ pub(crate) const HEARD_FOR: Duration = Duration::from_secs(2);
 /// Silence of the stream of lines, after which its newest entry is looked at: it may have begun anew with
 /// ids below what was read. Its writer speaks each second.
 pub(crate) const LINES_SILENCE: Duration = Duration::from_secs(2);
+/// The same, after which they count as missing while prices come: more than a holder waits that finds
+/// lines of a later epoch.
+const LINES_MISSING: Duration = Duration::from_secs(6);
 /// Least time between two log lines about a Redis that fails.
 const LOG_PACE: Duration = Duration::from_secs(10);
 
 /// What a follower is made of.
 pub struct FollowerOptions {
-    /// The Redis.
-    pub address: RedisAddress,
     /// What the streams of each shard watch.
     pub shards: Vec<Arc<ShardWatch>>,
     /// What requests ask for.
@@ -60,6 +63,8 @@ pub struct FollowerOptions {
     pub role: FeedRole,
     /// Until when.
     pub shutdown: Shutdown,
+    /// The Redis, and is told how it does.
+    pub health: RedisHealth,
     /// Counters.
     pub metrics: FollowerMetrics,
 }
@@ -67,6 +72,7 @@ pub struct FollowerOptions {
 /// Follows the process that reads the exchange's feed.
 pub struct Follower {
     pub(super) client: Client,
+    health: RedisHealth,
     shards: Vec<Arc<ShardWatch>>,
     pub(super) interest: Arc<PriceInterest>,
     pub(super) role: FeedRole,
@@ -88,8 +94,14 @@ pub struct Follower {
     has_followed: bool,
     /// The newest time of the exchange in a message.
     seen: Option<TimestampMicros>,
+    /// When the connection began, and when the last line about orders has come, or none could.
+    connected_at: Instant,
+    lines_at: Instant,
     /// Whose key is read again next.
     next_refreshed: usize,
+    /// Whose key is read next although nobody watches it, and whether all have been read once.
+    next_known: usize,
+    knows_all: bool,
     swept: Instant,
     failures: LogThrottle,
 }
@@ -97,9 +109,11 @@ pub struct Follower {
 impl Follower {
     /// A follower that has not connected yet.
     pub fn new(options: FollowerOptions) -> Self {
-        let FollowerOptions { address, shards, interest, role, shutdown, metrics } = options;
+        let FollowerOptions { shards, interest, role, shutdown, health, metrics } = options;
+        let now = Instant::now();
         Self {
-            client: address.client().clone(),
+            client: health.address().client().clone(),
+            health,
             shards,
             interest,
             role,
@@ -114,8 +128,12 @@ impl Follower {
             is_level: false,
             has_followed: false,
             seen: None,
+            connected_at: now,
+            lines_at: now,
             next_refreshed: 0,
-            swept: Instant::now(),
+            next_known: 0,
+            knows_all: false,
+            swept: now,
             failures: LogThrottle::new(LOG_PACE),
         }
     }
@@ -134,8 +152,9 @@ impl Follower {
             self.disconnect(feed);
             let Err(error) = followed else { break };
             self.metrics.failures.inc();
+            self.health.gives_nothing(&error);
             if let Some(count) = self.failures.note(MonotonicMicros::now()) {
-                tracing::warn!(%error, count, "Redis gives no prices");
+                tracing::warn!(redis = %self.health.address(), %error, count, "Redis gives no prices");
             }
             self.pause(feed, backoff.advance()).await;
         }
@@ -155,6 +174,7 @@ impl Follower {
     fn disconnect(&mut self, feed: &mut Feed) {
         feed.set_up(false);
         self.role.hears_redis_no_more();
+        self.interest.set_served(false);
         for symbol in self.subscriptions.current() {
             self.interest.set_followed(symbol, false);
         }
@@ -177,6 +197,9 @@ impl Follower {
         }
         self.begin_lines(&mut links, feed).await?;
         self.note_heard();
+        self.health.answers();
+        (self.connected_at, self.lines_at) = (Instant::now(), Instant::now());
+        (self.next_known, self.knows_all) = (0, false);
         backoff.reset();
         let mut looks = interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -196,6 +219,7 @@ impl Follower {
                     self.note_heard();
                     if !entries.is_empty() {
                         last_lines = Instant::now();
+                        self.lines_at = last_lines;
                     } else if last_lines.elapsed() >= LINES_SILENCE {
                         last_lines = Instant::now();
                         self.begin_lines(&mut links, feed).await?;
@@ -307,6 +331,41 @@ impl Follower {
         }
         feed.set_up(is_up);
         self.metrics.up.set(i64::from(is_up));
+        self.note_what_comes();
+    }
+
+    /// Says, when it changes, what comes through Redis.
+    fn note_what_comes(&mut self) {
+        let told = self.state.as_ref().filter(|(_, at)| at.elapsed() < FEED_SILENCE);
+        let heard = match told {
+            Some((state, _)) if !state.up => Heard::FeedDown,
+            Some(_) if self.lines_at.elapsed() >= LINES_MISSING => Heard::NoLines,
+            Some(_) => Heard::Prices,
+            None if self.connected_at.elapsed() < FEED_SILENCE => Heard::NothingYet,
+            None => Heard::Nothing,
+        };
+        if heard != Heard::Prices && heard != Heard::NoLines {
+            // Lines are the exchange's.
+            self.lines_at = Instant::now();
+        }
+        if !self.health.hears(heard) {
+            return;
+        }
+        let redis = self.health.address();
+        match heard {
+            Heard::NothingYet | Heard::FeedDown => {}
+            Heard::Prices => {
+                let from = self.role.holder();
+                tracing::info!(%redis, from, "prices and lines about orders come through Redis");
+            }
+            Heard::Nothing => tracing::warn!("{}", self.health.silence()),
+            Heard::NoLines => tracing::warn!(
+                %redis,
+                from = self.role.holder(),
+                "prices come through Redis, and no lines about orders: the nodes use different \
+                 database numbers, or that node may not write them"
+            ),
+        }
     }
 
     /// The table keeps no price that is not followed.
@@ -315,9 +374,15 @@ impl Follower {
         let indexes: Vec<SymbolIndex> = market.directory().indexes().collect();
         for index in indexes {
             if !self.subscriptions.has(index) && market.last_value(index).has_price() {
-                market.forget(index);
+                self.forget(index, market);
             }
         }
+    }
+
+    /// A price that is not current any more is only shown to those who ask for the last one that is known.
+    fn forget(&self, index: SymbolIndex, market: &mut MarketWriter) {
+        self.interest.note_known(index, market.last_value(index));
+        market.forget(index);
     }
 
     /// What is done once in a while.
@@ -325,9 +390,13 @@ impl Follower {
         self.hand_over(feed);
         feed.keep_symbols(self.seen.take());
         self.refresh(links, feed).await?;
-        if self.swept.elapsed() >= SWEEP_INTERVAL {
+        let is_due = self.swept.elapsed() >= SWEEP_INTERVAL;
+        if is_due {
             self.swept = Instant::now();
             self.sweep(links, feed).await?;
+        }
+        if is_due || !self.knows_all {
+            self.read_known(links, feed).await?;
         }
         self.show_state(feed);
         Ok(())
@@ -341,6 +410,28 @@ impl Follower {
         self.next_refreshed = from + count;
         let part: Vec<SymbolIndex> = current.into_iter().skip(from).take(count).collect();
         self.read_keys(&part, links, feed).await
+    }
+
+    /// Reads the keys of some symbols that nobody watches: all at once when a connection begins, then a part
+    /// each second. They are what this node knows should Redis be lost.
+    async fn read_known(&mut self, links: &mut Links, feed: &mut Feed) -> Result<(), LinkError> {
+        let indexes: Vec<SymbolIndex> = feed.market_mut().directory().indexes().collect();
+        let part = indexes.get(self.next_known..).unwrap_or_default();
+        let part: Vec<SymbolIndex> = part.iter().take(MAX_KNOWN).copied().collect();
+        self.next_known += part.len();
+        if self.next_known >= indexes.len() {
+            // Nothing is known before the list is.
+            (self.next_known, self.knows_all) = (0, !indexes.is_empty());
+        }
+        let values = links.last_values(&names(&part, feed)).await?;
+        let market = feed.market_mut();
+        let session = (market.ordinal(), market.status().session());
+        for value in values.iter().flatten() {
+            let Some(index) = market.index_of(&value.price.symbol) else { continue };
+            let value = LastMessage::value(value, (session.0, session.1.as_str()));
+            self.interest.note_known(index, value);
+        }
+        Ok(())
     }
 
     /// Subscribes to what is watched, and reads the keys after that.
@@ -358,6 +449,7 @@ impl Follower {
         if feed.market_mut().ordinal() == 0 {
             return Ok(());
         }
+        self.interest.set_served(true);
         loop {
             let missing = self.subscriptions.missing(MAX_SUBSCRIBED);
             let names = names(&missing, feed);
@@ -384,7 +476,7 @@ impl Follower {
         }
         for symbol in unwanted {
             self.interest.set_followed(symbol, false);
-            feed.market_mut().forget(symbol);
+            self.forget(symbol, feed.market_mut());
         }
         self.note_symbols();
         self.metrics.unsubscribed.inc_by(names.len() as u64);

@@ -22,7 +22,8 @@
 //! ([`FeedThread`]): they subscribe to the symbols that their streams watch or a request asks for, read
 //! the key after the subscription is confirmed, and end the subscription some seconds after the last
 //! stream has left. Of a change and a key the newer wins. The table of such a node has no price of
-//! other symbols, rather than an old one. Prints between two changes do not come this way: a stream
+//! other symbols, rather than an old one; their keys are read too, one after the other, so that a node
+//! that loses Redis can tell the last prices. Prints between two changes do not come this way: a stream
 //! that wants every print is told of a gap.
 //!
 //! The ids of the entries of `orders:lines` are the epoch of the feed's lease and a number that counts.
@@ -34,6 +35,7 @@
 //! | `publisher.rs`, `batch.rs`, `line_queue.rs`, `fence.rs` | the thread `bridge` |
 //! | `follower.rs`, `subscriptions.rs`, `line_reader.rs`, `links.rs` | a node that follows |
 //! | `feed_thread.rs` | changes between the two, and what one takes over from another |
+//! | `redis_health.rs` | what both know of Redis, for `/readyz` |
 //! | `message.rs`, `line_message.rs`, `names.rs`, `stream_id.rs` | what stands in Redis |
 
 mod address;
@@ -50,6 +52,7 @@ mod message;
 mod metrics;
 mod names;
 pub(crate) mod publisher;
+mod redis_health;
 pub(crate) mod stream_id;
 mod subscriptions;
 
@@ -60,3 +63,4 @@ pub use follower::{Follower, FollowerOptions};
 pub use message::{FeedMessage, LastMessage, PriceMessage};
 pub use metrics::{BridgeMetrics, FollowerMetrics};
 pub use publisher::{Publisher, PublisherOptions};
+pub use redis_health::{FEED_IS_DOWN, RedisHealth, RedisReport};

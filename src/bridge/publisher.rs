@@ -13,9 +13,11 @@ use tokio::time::timeout;
 use super::batch::Batch;
 use super::fence::close_earlier;
 use super::line_queue::LineQueue;
+use super::links::LinkError;
 use super::message::FeedMessage;
 use super::metrics::BridgeMetrics;
-use super::{BridgeError, RedisAddress};
+use super::redis_health::RedisHealth;
+use super::BridgeError;
 use crate::exchange::{FeedRole, PublishedLine};
 use crate::market::{
     Directory, LastValue, MarketReader, SessionOrdinal, ShardWatch, SymbolMap, Tick,
@@ -77,8 +79,6 @@ impl Published {
 
 /// What a publisher is made of.
 pub struct PublisherOptions {
-    /// The Redis.
-    pub address: RedisAddress,
     /// The prices.
     pub market: MarketReader,
     /// Wakes the publisher when there are any.
@@ -87,6 +87,8 @@ pub struct PublisherOptions {
     pub role: FeedRole,
     /// The lines of orders, where other processes follow this one.
     pub lines: Option<Receiver<PublishedLine>>,
+    /// The Redis, and is told how it does.
+    pub health: RedisHealth,
     /// Counters.
     pub metrics: BridgeMetrics,
 }
@@ -94,6 +96,7 @@ pub struct PublisherOptions {
 /// Publishes the prices of this node. Run [`run`](Self::run) on a thread `bridge`.
 pub struct Publisher {
     client: Client,
+    health: RedisHealth,
     market: MarketReader,
     watch: Arc<ShardWatch>,
     role: FeedRole,
@@ -115,8 +118,8 @@ pub struct Publisher {
 impl Publisher {
     /// A publisher that has not connected yet.
     pub fn new(options: PublisherOptions) -> Self {
-        let PublisherOptions { address, market, watch, role, lines, metrics } = options;
-        let client = address.client().clone();
+        let PublisherOptions { market, watch, role, lines, health, metrics } = options;
+        let client = health.address().client().clone();
         for index in (0..MAX_SYMBOLS).filter_map(SymbolIndex::new) {
             watch.set_watched(index, true);
         }
@@ -124,6 +127,7 @@ impl Publisher {
         let failures = LogThrottle::new(LOG_PACE);
         Self {
             client,
+            health,
             listed: market.directory.load(),
             market,
             watch,
@@ -167,8 +171,10 @@ impl Publisher {
                     ErrorKind::Client => self.role.redis_takes(),
                     _ => self.role.redis_fails(MonotonicMicros::now()),
                 }
+                let error = LinkError::from(error);
+                self.health.takes_nothing(&error);
                 if let Some(count) = self.failures.note(MonotonicMicros::now()) {
-                    tracing::warn!(%error, count, "Redis takes no prices");
+                    tracing::warn!(redis = %self.health.address(), %error, count, "Redis takes no prices");
                 }
                 tokio::time::sleep(backoff.advance()).await;
             }
@@ -215,7 +221,8 @@ impl Publisher {
         self.set_all_keys(epoch, &connection).await?;
         self.metrics.up.set(1);
         backoff.reset();
-        tracing::info!("prices are published to Redis");
+        self.health.takes();
+        tracing::info!(redis = %self.health.address(), "prices are published to Redis");
         while !shutdown.is_requested() && self.role.leads_in(epoch) {
             let mut batch = Batch::new(&self.market);
             self.collect(&mut batch);

@@ -69,10 +69,10 @@ const TAKE: &str = "\
                 THEN $7::double precision ELSE $6::double precision END) \
     RETURNING epoch, lease_until <= clock_timestamp()";
 
-/// How long somebody has it, and whether that is the holder of this epoch.
+/// How long somebody has it, whether that is the holder of this epoch, and who it is.
 const LOOK: &str = "\
     SELECT extract(epoch FROM lease_until - clock_timestamp())::double precision, \
-        node_id = $1 AND epoch = $2 \
+        node_id = $1 AND epoch = $2, node_id \
     FROM leases WHERE name = 'feed'";
 
 const GIVE_BACK: &str = "\
@@ -255,7 +255,11 @@ impl FeedLease {
         if row.get(1) {
             return Ok(Look::Lapsed);
         }
-        let left = Duration::try_from_secs_f64(row.get::<_, f64>(0).max(0.0)).unwrap_or(FEED_LEASE);
+        let left: f64 = row.get(0);
+        // One that offers the lease goes on.
+        let has_it = left > -HESITATION.as_secs_f64();
+        self.role.note_holder(has_it.then(|| row.get(2)));
+        let left = Duration::try_from_secs_f64(left.max(0.0)).unwrap_or(FEED_LEASE);
         Ok(if left.is_zero() { Look::Barred } else { Look::Others(left) })
     }
 
@@ -263,7 +267,8 @@ impl FeedLease {
         if std::mem::replace(&mut self.offers, offers) != offers && offers {
             tracing::warn!(
                 node = self.node_id,
-                "Redis takes nothing from this node: another one that it answers reads the exchange's feed"
+                "Redis takes nothing from this node, which goes on reading the exchange's feed, and leaves \
+                 it to another one as soon as there is one that Redis answers"
             );
         }
     }

@@ -1,7 +1,7 @@
 //! Which of several processes reads the exchange's feed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::sync::SeqLock;
@@ -29,6 +29,8 @@ struct Shared {
     heard_until: AtomicU64,
     /// Since when Redis has taken nothing that this process had to publish; [`TAKES`] if it does.
     fails_since: AtomicU64,
+    /// The node that has the lease, as last heard; [`NOBODY`] if none has.
+    holder: AtomicI32,
 }
 
 /// How long a follower must have heard Redis to be known to reach it: a holder whose own connection comes
@@ -36,6 +38,9 @@ struct Shared {
 const SURE_AFTER: Duration = Duration::from_secs(3);
 /// Redis takes what this process publishes.
 const TAKES: u64 = u64::MAX;
+
+/// No node has the lease: below all numbers of nodes.
+const NOBODY: i32 = i32::MIN;
 
 /// No lease has this epoch: the process has no others beside it.
 const ALONE: u64 = 0;
@@ -65,6 +70,7 @@ impl FeedRole {
             heard_since: AtomicU64::new(0),
             heard_until: AtomicU64::new(0),
             fails_since: AtomicU64::new(TAKES),
+            holder: AtomicI32::new(NOBODY),
         }))
     }
 
@@ -98,6 +104,17 @@ impl FeedRole {
     pub fn step_down(&self) {
         let [epoch, _] = self.0.lease.read();
         self.0.lease.write(&[epoch, STEPPED_DOWN]);
+    }
+
+    /// Called by the lease's thread: this node has the lease, as far as it knows.
+    pub fn note_holder(&self, node: Option<i16>) {
+        // Relaxed: it is shown to people only.
+        self.0.holder.store(node.map_or(NOBODY, i32::from), Ordering::Relaxed);
+    }
+
+    /// The node that has the lease, as last heard.
+    pub fn holder(&self) -> Option<i16> {
+        i16::try_from(self.0.holder.load(Ordering::Relaxed)).ok()
     }
 
     /// Called by the publisher: the others have what this process published in this epoch, which keeps

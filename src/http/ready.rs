@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use crate::bridge::{FEED_IS_DOWN, RedisHealth, RedisReport};
 use crate::oms::OrderCommands;
 use crate::projection::Progress;
 use crate::shutdown::{Shutdown, StopReason};
@@ -21,7 +22,8 @@ type Check = (&'static str, Option<String>);
 
 /// Answers with every check, and with the reasons of those that fail.
 pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
-    let checks = checks(site, shutdown);
+    let redis = site.health.redis.as_ref().map(RedisHealth::report);
+    let checks = checks(site, shutdown, redis.as_ref());
     let is_ready = checks.iter().all(|(_, trouble)| trouble.is_none());
     let state = match shutdown.reason() {
         Some(_) => "draining",
@@ -37,6 +39,10 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
             reasons.insert(name.to_owned(), trouble.into());
         }
     }
+    let mut warnings = Map::new();
+    if let Some(warning) = redis.and_then(|redis| redis.warning) {
+        warnings.insert("redis".to_owned(), warning.into());
+    }
     // For information only: prices, reads and cancels work without the exchange.
     let commands = site.orders.commands();
     let exchange = commands.exchange_reachability().into_str();
@@ -46,6 +52,7 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
         "state": state,
         "checks": passed,
         "reasons": reasons,
+        "warnings": warnings,
         "exchange": exchange,
         "exchangeClockOffsetMicros": offset,
     });
@@ -58,18 +65,13 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
     json_response(status, &body)
 }
 
-fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 11] {
-    let Health { log, postgres, exchange_clock_limit } = &site.health;
+fn checks(site: &Site, shutdown: &Shutdown, redis: Option<&RedisReport>) -> Vec<Check> {
+    let Health { log, postgres, exchange_clock_limit, .. } = &site.health;
     let orders = &site.orders;
     let unless = |is_right: bool, trouble: &str| (!is_right).then(|| trouble.to_owned());
-    [
-        (
-            "feed",
-            unless(
-                site.market.status.is_up(),
-                "the exchange's feed is down: prices are frozen and fills arrive late",
-            ),
-        ),
+    let feed_trouble = redis.map_or(FEED_IS_DOWN, |redis| &redis.feed);
+    let mut checks = vec![
+        ("feed", unless(site.market.status.is_up(), feed_trouble)),
         (
             "symbols",
             unless(
@@ -105,7 +107,9 @@ fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 11] {
         ("node", site.peers.as_ref().and_then(lapsed)),
         ("exchangeClock", clocks_apart(orders.commands(), *exchange_clock_limit)),
         ("running", shutdown.reason().map(stopping)),
-    ]
+    ];
+    checks.extend(redis.map(|redis| ("redis", redis.trouble.clone())));
+    checks
 }
 
 fn disk(log: &LogHandle) -> Option<String> {
