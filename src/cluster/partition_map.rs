@@ -43,8 +43,9 @@ struct Shared {
     nodes: RwLock<Nodes>,
     /// Until when this node may serve, by the monotonic clock in microseconds.
     serves_until: AtomicU64,
-    /// How often it could not, for a while.
+    /// How often it could not, for a while, and how much of that the log tells the end of.
     lapses: AtomicU64,
+    told_lapses: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -68,8 +69,8 @@ impl PartitionMap {
     fn filled_with(route: Route, serves_until: u64) -> Self {
         let nodes = Nodes { routes: [route; USER_PARTITIONS], peers: Vec::new(), changes: 0 };
         let serves_until = AtomicU64::new(serves_until);
-        let lapses = AtomicU64::new(0);
-        Self(Arc::new(Shared { nodes: RwLock::new(nodes), serves_until, lapses }))
+        let (lapses, told_lapses) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self(Arc::new(Shared { nodes: RwLock::new(nodes), serves_until, lapses, told_lapses }))
     }
 
     /// The node that has this partition. It is not this one if the lease may be over: a process that
@@ -127,7 +128,12 @@ impl PartitionMap {
 
     /// The lease was renewed: this node may serve until then.
     pub(crate) fn serve_until(&self, until: MonotonicMicros) {
-        self.0.serves_until.store(until.micros(), Ordering::Release);
+        let is_first = self.0.serves_until.swap(until.micros(), Ordering::AcqRel) == 0;
+        let lapses = self.lapses();
+        let is_news = self.0.told_lapses.swap(lapses, Ordering::Relaxed) != lapses;
+        if is_news && !is_first {
+            tracing::info!("this node has its lease in Postgres again, and serves its users");
+        }
     }
 
     /// Another node that runs, by its number.

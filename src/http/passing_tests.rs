@@ -20,7 +20,7 @@ use super::call::Call;
 use super::connection::serve_connection;
 use super::limits::HttpLimits;
 use super::metrics::HttpMetrics;
-use super::passing::{Passed, Passing, relay};
+use super::passing::{Passed, Passing, cut_off, relay, told_cut_off};
 use super::peers::{
     NODE_HEADER, PeerMetrics, PeerOptions, PeerPool, Peers, PeersSecret, Place, Unanswered,
 };
@@ -61,6 +61,8 @@ enum Does {
     HangsUp,
     Hangs,
     HasHandedOver,
+    /// Does not hear from its database.
+    IsCutOff,
     /// Sends this as a stream and ends.
     Streams(&'static str),
 }

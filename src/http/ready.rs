@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::bridge::{FEED_IS_DOWN, RedisHealth, RedisReport};
 use crate::oms::OrderCommands;
-use crate::projection::Progress;
+use crate::projection::{DOES_NOT_ANSWER, Progress};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::types::Clock;
 use crate::wal::{LogHandle, Room};
@@ -103,13 +103,21 @@ fn checks(site: &Site, shutdown: &Shutdown, redis: Option<&RedisReport>) -> Vec<
                 "Postgres does not have everything that was recovered yet",
             ),
         ),
-        ("postgres", postgres.as_ref().and_then(Progress::trouble).map(str::to_owned)),
+        ("postgres", postgres.as_ref().and_then(|postgres| postgres_trouble(postgres, site))),
         ("node", site.peers.as_ref().and_then(lapsed)),
         ("exchangeClock", clocks_apart(orders.commands(), *exchange_clock_limit)),
         ("running", shutdown.reason().map(stopping)),
     ];
     checks.extend(redis.map(|redis| ("redis", redis.trouble.clone())));
     checks
+}
+
+/// The problem if new orders are refused because of Postgres.
+fn postgres_trouble(postgres: &Progress, site: &Site) -> Option<String> {
+    // A lease that has ended shows sooner than anything else that Postgres does not answer this node.
+    let is_silent = site.peers.as_ref().is_some_and(|peers| peers.map().has_lapsed());
+    let trouble = if is_silent { Some(DOES_NOT_ANSWER) } else { postgres.trouble() };
+    trouble.map(str::to_owned)
 }
 
 fn disk(log: &LogHandle) -> Option<String> {
