@@ -87,7 +87,7 @@ impl Follower {
     ) -> Result<Option<(HandedPositions, Vec<HandedSymbol>)>, LinkError> {
         let mut links = Links::open(&self.client).await?;
         // From here on nobody else writes what is read.
-        close_earlier(&mut links.keys, epoch).await?;
+        close_earlier(&mut links.keys, self.role.deployment(), epoch).await?;
         // Before the keys, which may be newer then.
         let state = links.feed().await?;
         let newest_line = newest(&mut links.keys).await?;

@@ -11,6 +11,7 @@ use futures_lite::StreamExt;
 use redis::{Client, Msg};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::deployment::{CLAIM_INTERVAL, claim};
 use super::line_reader::{LineReader, Told};
 use super::links::{LinkError, Links};
 use super::message::{FeedMessage, LastMessage, PriceMessage};
@@ -97,6 +98,9 @@ pub struct Follower {
     /// When the connection began, and when the last line about orders has come, or none could.
     connected_at: Instant,
     lines_at: Instant,
+    /// Whether the Redis was found to be this deployment's, and when that was last looked for.
+    is_claimed: bool,
+    claimed_at: Instant,
     /// Whose key is read again next.
     next_refreshed: usize,
     /// Whose key is read next although nobody watches it, and whether all have been read once.
@@ -130,6 +134,8 @@ impl Follower {
             seen: None,
             connected_at: now,
             lines_at: now,
+            is_claimed: false,
+            claimed_at: now,
             next_refreshed: 0,
             next_known: 0,
             knows_all: false,
@@ -190,6 +196,7 @@ impl Follower {
         backoff: &mut Backoff,
     ) -> Result<(), LinkError> {
         let mut links = Links::open(&self.client).await?;
+        self.claim(&mut links).await?;
         if let Some(state) = links.feed().await? {
             // How old it is is not known: the next message shows whether anybody reads the feed.
             self.take_state(state, feed);
@@ -233,6 +240,16 @@ impl Follower {
             }
             self.follow_watched(&mut links, feed).await?;
         }
+        Ok(())
+    }
+
+    /// Makes sure that the Redis is this deployment's, as soon as that is known from Postgres.
+    async fn claim(&mut self, links: &mut Links) -> Result<(), LinkError> {
+        let deployment = self.role.deployment();
+        if let Some(deployment) = deployment {
+            claim(&mut links.keys, deployment).await?;
+        }
+        (self.is_claimed, self.claimed_at) = (deployment.is_some(), Instant::now());
         Ok(())
     }
 
@@ -390,6 +407,9 @@ impl Follower {
         self.hand_over(feed);
         feed.keep_symbols(self.seen.take());
         self.refresh(links, feed).await?;
+        if !self.is_claimed || self.claimed_at.elapsed() >= CLAIM_INTERVAL {
+            self.claim(links).await?;
+        }
         let is_due = self.swept.elapsed() >= SWEEP_INTERVAL;
         if is_due {
             self.swept = Instant::now();

@@ -5,6 +5,7 @@
 //! | `stock:price:{symbol}` | channel | each change of the price: [`PriceMessage`] |
 //! | `stock:last:{symbol}` | key | the last price and the figures of the day: [`LastMessage`] |
 //! | `stock:feed` | channel and key | the state of the feed: [`FeedMessage`]; each second, and at each change |
+//! | `stock:deployment` | key | with several nodes: whose Redis this is, for a minute |
 //! | `orders:lines` | stream | the feed's lines about orders, with several nodes |
 //!
 //! # The process that reads the exchange's feed
@@ -33,6 +34,7 @@
 //! | file | what |
 //! |---|---|
 //! | `publisher.rs`, `batch.rs`, `line_queue.rs`, `fence.rs` | the thread `bridge` |
+//! | `deployment.rs` | whose Redis it is |
 //! | `follower.rs`, `subscriptions.rs`, `line_reader.rs`, `links.rs` | a node that follows |
 //! | `feed_thread.rs` | changes between the two, and what one takes over from another |
 //! | `redis_health.rs` | what both know of Redis, for `/readyz` |
@@ -40,6 +42,7 @@
 
 mod address;
 mod batch;
+mod deployment;
 mod error;
 mod feed_thread;
 mod fence;

@@ -11,6 +11,7 @@ use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError};
 use tokio::time::timeout;
 
 use super::batch::Batch;
+use super::deployment::{CLAIM_INTERVAL, claim};
 use super::fence::close_earlier;
 use super::line_queue::LineQueue;
 use super::links::LinkError;
@@ -166,12 +167,13 @@ impl Publisher {
                 let Err(error) = published else { continue };
                 self.metrics.up.set(0);
                 self.metrics.failures.inc();
-                match error.kind() {
+                match &error {
                     // Ours: it takes what belongs there.
-                    ErrorKind::Client => self.role.redis_takes(),
+                    LinkError::Redis(error) if error.kind() == ErrorKind::Client => {
+                        self.role.redis_takes();
+                    }
                     _ => self.role.redis_fails(MonotonicMicros::now()),
                 }
-                let error = LinkError::from(error);
                 self.health.takes_nothing(&error);
                 if let Some(count) = self.failures.note(MonotonicMicros::now()) {
                     tracing::warn!(redis = %self.health.address(), %error, count, "Redis takes no prices");
@@ -204,7 +206,7 @@ impl Publisher {
         epoch: u64,
         shutdown: &Shutdown,
         backoff: &mut Backoff,
-    ) -> Result<(), RedisError> {
+    ) -> Result<(), LinkError> {
         let limits = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(ANSWER_TIMEOUT))
             .set_response_timeout(Some(ANSWER_TIMEOUT));
@@ -214,7 +216,7 @@ impl Publisher {
         // Subscribers may have heard nothing of what was sent last.
         self.told = 0;
         if let Some(lines) = &mut self.lines {
-            close_earlier(&mut connection, epoch).await?;
+            close_earlier(&mut connection, self.role.deployment(), epoch).await?;
             lines.keep_epoch(epoch);
             lines.connect(epoch, connection.clone()).await?;
         }
@@ -223,7 +225,14 @@ impl Publisher {
         backoff.reset();
         self.health.takes();
         tracing::info!(redis = %self.health.address(), "prices are published to Redis");
+        let mut claimed = Instant::now();
         while !shutdown.is_requested() && self.role.leads_in(epoch) {
+            if self.lines.is_some() && claimed.elapsed() >= CLAIM_INTERVAL {
+                if let Some(deployment) = self.role.deployment() {
+                    claim(&mut connection, deployment).await?;
+                }
+                claimed = Instant::now();
+            }
             let mut batch = Batch::new(&self.market);
             self.collect(&mut batch);
             self.note_list(&mut batch);

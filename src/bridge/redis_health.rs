@@ -38,6 +38,8 @@ enum LinkState {
     Away(String),
     /// Redis answers, and refuses what this node needs.
     Refused(String),
+    /// It is another deployment's.
+    Foreign(String),
 }
 
 /// What a follower hears through Redis from the node that reads the feed.
@@ -176,6 +178,7 @@ fn silence(address: &RedisAddress, holder: Option<i16>) -> String {
 impl LinkState {
     fn of(error: &LinkError) -> Self {
         match error {
+            LinkError::Foreign { .. } => Self::Foreign(error.to_string()),
             LinkError::Redis(error) if !error.is_io_error() => Self::Refused(error.to_string()),
             error => Self::Away(error.to_string()),
         }
@@ -187,6 +190,9 @@ impl LinkState {
             Self::Away(error) => Some(format!(
                 "Redis at {address} cannot be reached ({error}): {effect}; start it, or correct --redis"
             )),
+            Self::Foreign(error) => {
+                Some(format!("Redis at {address} is not used, as {error}. Until then {effect}"))
+            }
             Self::Refused(error) => {
                 Some(format!("Redis at {address} refuses this node ({error}): {effect}"))
             }
@@ -258,6 +264,10 @@ mod tests {
         let error = RedisError::from((ErrorKind::AuthenticationFailed, "WRONGPASS"));
         health.takes_nothing(&error.into());
         assert!(health.report().warning.unwrap().contains("refuses this node"));
+        let foreign = LinkError::Foreign { theirs: "one".to_owned(), ours: "two".to_owned() };
+        health.takes_nothing(&foreign);
+        let warning = health.report().warning.unwrap();
+        assert!(warning.contains("another deployment (one; this one is two)"), "{warning}");
         health.takes();
         assert_eq!(health.report().warning, None);
     }

@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::bridge::{FEED_IS_DOWN, RedisHealth, RedisReport};
+use crate::exchange::FeedRole;
 use crate::oms::OrderCommands;
 use crate::projection::{DOES_NOT_ANSWER, Progress};
 use crate::shutdown::{Shutdown, StopReason};
@@ -27,6 +28,7 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
     let is_ready = checks.iter().all(|(_, trouble)| trouble.is_none());
     let state = match shutdown.reason() {
         Some(_) => "draining",
+        None if site.health.role.drains() => "draining",
         None if is_ready => "ready",
         None => "not_ready",
     };
@@ -106,7 +108,7 @@ fn checks(site: &Site, shutdown: &Shutdown, redis: Option<&RedisReport>) -> Vec<
         ("postgres", postgres.as_ref().and_then(|postgres| postgres_trouble(postgres, site))),
         ("node", site.peers.as_ref().and_then(lapsed)),
         ("exchangeClock", clocks_apart(orders.commands(), *exchange_clock_limit)),
-        ("running", shutdown.reason().map(stopping)),
+        ("running", not_running(shutdown, &site.health.role)),
     ];
     checks.extend(redis.map(|redis| ("redis", redis.trouble.clone())));
     checks
@@ -152,6 +154,15 @@ fn lapsed(peers: &Peers) -> Option<String> {
         "the lease of this node in Postgres has ended: its users' orders are refused here"
             .to_owned()
     })
+}
+
+/// The problem if this process ends, or is to be left without work.
+fn not_running(shutdown: &Shutdown, role: &FeedRole) -> Option<String> {
+    let drained = role.drains().then(|| {
+        "draining: this node hands over its users and the feed, and passes requests on until it is stopped"
+            .to_owned()
+    });
+    shutdown.reason().map(stopping).or(drained)
 }
 
 fn stopping(reason: StopReason) -> String {

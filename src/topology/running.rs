@@ -129,6 +129,7 @@ impl Running {
         let health = Health {
             log: records.log.clone(),
             postgres: records.postgres.as_ref().map(|side| side.progress.clone()),
+            role: launch.role.clone(),
             redis: redis.clone().filter(|_| arguments.is_member()),
             exchange_clock_limit: arguments.link.exchange_clock_limit(),
         };
