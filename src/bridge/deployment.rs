@@ -81,8 +81,7 @@ pub(super) async fn claim(
     let mut take = redis::cmd("SET");
     take.arg(DEPLOYMENT).arg(ours).arg("NX").arg("EX").arg(KEPT.as_secs());
     let _taken_or_not: Value = take.query_async(connection).await?;
-    let found: Option<String> =
-        redis::cmd("GET").arg(DEPLOYMENT).query_async(connection).await?;
+    let found: Option<String> = redis::cmd("GET").arg(DEPLOYMENT).query_async(connection).await?;
     // None: it has run out in between.
     if let Some(theirs) = found.filter(|found| found != ours) {
         return Err(LinkError::Foreign { theirs, ours: ours.to_owned() });

@@ -45,7 +45,8 @@ pub(super) async fn close_earlier(
 
 /// The ids of connections of other epochs of this deployment, in an answer to `CLIENT LIST`.
 fn earlier(listed: &str, deployment: Option<&str>, epoch: u64) -> impl Iterator<Item = u64> {
-    let earlier = writers(listed).filter(move |writer| writer.is_of(deployment) && !writer.is_in(epoch));
+    let earlier =
+        writers(listed).filter(move |writer| writer.is_of(deployment) && !writer.is_in(epoch));
     earlier.map(|writer| writer.id)
 }
 

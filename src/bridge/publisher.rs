@@ -10,6 +10,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError};
 use tokio::time::timeout;
 
+use super::BridgeError;
 use super::batch::Batch;
 use super::deployment::{CLAIM_INTERVAL, claim};
 use super::fence::close_earlier;
@@ -18,7 +19,6 @@ use super::links::LinkError;
 use super::message::FeedMessage;
 use super::metrics::BridgeMetrics;
 use super::redis_health::RedisHealth;
-use super::BridgeError;
 use crate::exchange::{FeedRole, PublishedLine};
 use crate::market::{
     Directory, LastValue, MarketReader, SessionOrdinal, ShardWatch, SymbolMap, Tick,

@@ -70,7 +70,8 @@ pub struct RedisReport {
 }
 
 /// What is said while the feed is down and this process reads it.
-pub const FEED_IS_DOWN: &str = "the exchange's feed is down: prices are frozen and fills arrive late";
+pub const FEED_IS_DOWN: &str =
+    "the exchange's feed is down: prices are frozen and fills arrive late";
 
 impl RedisHealth {
     /// Of the Redis at this address. `role` says who reads the feed.

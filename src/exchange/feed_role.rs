@@ -1,7 +1,7 @@
 //! Which of several processes reads the exchange's feed.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::sync::SeqLock;

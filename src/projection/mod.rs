@@ -239,7 +239,11 @@ pub fn prepare(
                     tracing::warn!(
                         error,
                         "Postgres cannot be reached yet; {}",
-                        if is_awaited { effect_of_absence(true) } else { "orders continue without it" }
+                        if is_awaited {
+                            effect_of_absence(true)
+                        } else {
+                            "orders continue without it"
+                        }
                     );
                 }
                 Ok(()) => {}

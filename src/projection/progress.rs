@@ -10,8 +10,7 @@ use crate::wal::Lsn;
 const MAX_TASKS: usize = 2;
 
 /// What operators are told while Postgres is away.
-pub const DOES_NOT_ANSWER: &str =
-    "Postgres does not answer: new orders are refused until it does";
+pub const DOES_NOT_ANSWER: &str = "Postgres does not answer: new orders are refused until it does";
 
 /// How far all Postgres servers have followed the log, and whether they lag too far. Clones share the
 /// state. Each server's thread advances its own part; the orders thread waits.

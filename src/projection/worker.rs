@@ -20,8 +20,8 @@ use super::pace::Pace;
 use super::size::BatchSize;
 use super::unchanged;
 use super::{
-    Owner, OwnersOf, Ownership, PostgresServer, Progress, ProjectionError, ProjectionMetrics, effect_of_absence,
-    read,
+    Owner, OwnersOf, Ownership, PostgresServer, Progress, ProjectionError, ProjectionMetrics,
+    effect_of_absence, read,
 };
 use crate::shutdown::Shutdown;
 use crate::types::{Backoff, Clock, OrderId};
@@ -153,10 +153,7 @@ impl ProjectionWorker {
                     "Postgres is on hold until an operator fixes this; {effect}"
                 );
             } else if is_new {
-                tracing::warn!(
-                    error = message,
-                    "Postgres is not following the log; {effect}"
-                );
+                tracing::warn!(error = message, "Postgres is not following the log; {effect}");
             }
             self.trouble.logged = message;
             let new = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
