@@ -1,6 +1,9 @@
 //! A node that does not read the exchange's feed: it follows the prices of the symbols that its
 //! clients watch, and the lines of orders, through Redis.
 
+mod heard;
+mod known;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -11,18 +14,18 @@ use futures_lite::StreamExt;
 use redis::{Client, Msg};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::deployment::{CLAIM_INTERVAL, claim};
+use super::deployment::CLAIM_INTERVAL;
 use super::line_reader::{LineReader, Told};
 use super::links::{LinkError, Links};
 use super::message::{FeedMessage, LastMessage, PriceMessage};
 use super::metrics::FollowerMetrics;
 use super::names::FEED;
-use super::redis_health::{Heard, RedisHealth};
+use super::redis_health::RedisHealth;
 use super::stream_id::{Entry, newest};
 use super::subscriptions::Subscriptions;
 use crate::exchange::feed::Feed;
 use crate::exchange::{FeedRole, OrderFeedMessage};
-use crate::market::{MarketWriter, PriceInterest, ShardWatch};
+use crate::market::{PriceInterest, ShardWatch};
 use crate::shutdown::Shutdown;
 use crate::types::{Backoff, LogThrottle, MonotonicMicros, Symbol, SymbolIndex, TimestampMicros};
 
@@ -34,8 +37,6 @@ const LOOKS_PER_REFRESH: usize = 50;
 const MAX_BATCH: usize = 1_024;
 /// Most symbols that are subscribed to at once.
 const MAX_SUBSCRIBED: usize = 512;
-/// Most symbols that nobody watches whose keys are read at once: with 8,000 symbols, each is read every 16 s.
-const MAX_KNOWN: usize = 512;
 /// Silence of the process that reads the feed, after which it counts as lost. It speaks each second.
 const FEED_SILENCE: Duration = Duration::from_millis(2_500);
 /// How often symbols that nobody watches any longer are looked for.
@@ -48,9 +49,6 @@ pub(crate) const HEARD_FOR: Duration = Duration::from_secs(2);
 /// Silence of the stream of lines, after which its newest entry is looked at: it may have begun anew with
 /// ids below what was read. Its writer speaks each second.
 pub(crate) const LINES_SILENCE: Duration = Duration::from_secs(2);
-/// The same, after which they count as missing while prices come: more than a holder waits that finds
-/// lines of a later epoch.
-const LINES_MISSING: Duration = Duration::from_secs(6);
 /// Least time between two log lines about a Redis that fails.
 const LOG_PACE: Duration = Duration::from_secs(10);
 
@@ -73,7 +71,7 @@ pub struct FollowerOptions {
 /// Follows the process that reads the exchange's feed.
 pub struct Follower {
     pub(super) client: Client,
-    health: RedisHealth,
+    pub(super) health: RedisHealth,
     shards: Vec<Arc<ShardWatch>>,
     pub(super) interest: Arc<PriceInterest>,
     pub(super) role: FeedRole,
@@ -243,16 +241,6 @@ impl Follower {
         Ok(())
     }
 
-    /// Makes sure that the Redis is this deployment's, as soon as that is known from Postgres.
-    async fn claim(&mut self, links: &mut Links) -> Result<(), LinkError> {
-        let deployment = self.role.deployment();
-        if let Some(deployment) = deployment {
-            claim(&mut links.keys, deployment).await?;
-        }
-        (self.is_claimed, self.claimed_at) = (deployment.is_some(), Instant::now());
-        Ok(())
-    }
-
     /// Finds out where reading of the lines begins or goes on.
     async fn begin_lines(&mut self, links: &mut Links, feed: &mut Feed) -> Result<(), LinkError> {
         let newest_line = newest(&mut links.keys).await?;
@@ -351,57 +339,6 @@ impl Follower {
         self.note_what_comes();
     }
 
-    /// Says, when it changes, what comes through Redis.
-    fn note_what_comes(&mut self) {
-        let told = self.state.as_ref().filter(|(_, at)| at.elapsed() < FEED_SILENCE);
-        let heard = match told {
-            Some((state, _)) if !state.up => Heard::FeedDown,
-            Some(_) if self.lines_at.elapsed() >= LINES_MISSING => Heard::NoLines,
-            Some(_) => Heard::Prices,
-            None if self.connected_at.elapsed() < FEED_SILENCE => Heard::NothingYet,
-            None => Heard::Nothing,
-        };
-        if heard != Heard::Prices && heard != Heard::NoLines {
-            // Lines are the exchange's.
-            self.lines_at = Instant::now();
-        }
-        if !self.health.hears(heard) {
-            return;
-        }
-        let redis = self.health.address();
-        match heard {
-            Heard::NothingYet | Heard::FeedDown => {}
-            Heard::Prices => {
-                let from = self.role.holder();
-                tracing::info!(%redis, from, "prices and lines about orders come through Redis");
-            }
-            Heard::Nothing => tracing::warn!("{}", self.health.silence()),
-            Heard::NoLines => tracing::warn!(
-                %redis,
-                from = self.role.holder(),
-                "prices come through Redis, and no lines about orders: the nodes use different \
-                 database numbers, or that node may not write them"
-            ),
-        }
-    }
-
-    /// The table keeps no price that is not followed.
-    fn forget_others(&self, feed: &mut Feed) {
-        let market = feed.market_mut();
-        let indexes: Vec<SymbolIndex> = market.directory().indexes().collect();
-        for index in indexes {
-            if !self.subscriptions.has(index) && market.last_value(index).has_price() {
-                self.forget(index, market);
-            }
-        }
-    }
-
-    /// A price that is not current any more is only shown to those who ask for the last one that is known.
-    fn forget(&self, index: SymbolIndex, market: &mut MarketWriter) {
-        self.interest.note_known(index, market.last_value(index));
-        market.forget(index);
-    }
-
     /// What is done once in a while.
     async fn look(&mut self, links: &mut Links, feed: &mut Feed) -> Result<(), LinkError> {
         self.hand_over(feed);
@@ -430,28 +367,6 @@ impl Follower {
         self.next_refreshed = from + count;
         let part: Vec<SymbolIndex> = current.into_iter().skip(from).take(count).collect();
         self.read_keys(&part, links, feed).await
-    }
-
-    /// Reads the keys of some symbols that nobody watches: all at once when a connection begins, then a part
-    /// each second. They are what this node knows should Redis be lost.
-    async fn read_known(&mut self, links: &mut Links, feed: &mut Feed) -> Result<(), LinkError> {
-        let indexes: Vec<SymbolIndex> = feed.market_mut().directory().indexes().collect();
-        let part = indexes.get(self.next_known..).unwrap_or_default();
-        let part: Vec<SymbolIndex> = part.iter().take(MAX_KNOWN).copied().collect();
-        self.next_known += part.len();
-        if self.next_known >= indexes.len() {
-            // Nothing is known before the list is.
-            (self.next_known, self.knows_all) = (0, !indexes.is_empty());
-        }
-        let values = links.last_values(&names(&part, feed)).await?;
-        let market = feed.market_mut();
-        let session = (market.ordinal(), market.status().session());
-        for value in values.iter().flatten() {
-            let Some(index) = market.index_of(&value.price.symbol) else { continue };
-            let value = LastMessage::value(value, (session.0, session.1.as_str()));
-            self.interest.note_known(index, value);
-        }
-        Ok(())
     }
 
     /// Subscribes to what is watched, and reads the keys after that.

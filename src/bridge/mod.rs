@@ -35,7 +35,7 @@
 //! |---|---|
 //! | `publisher.rs`, `batch.rs`, `line_queue.rs`, `fence.rs` | the thread `bridge` |
 //! | `deployment.rs` | whose Redis it is |
-//! | `follower.rs`, `subscriptions.rs`, `line_reader.rs`, `links.rs` | a node that follows |
+//! | `follower.rs` with its folder, `subscriptions.rs`, `line_reader.rs`, `links.rs` | a node that follows |
 //! | `feed_thread.rs` | changes between the two, and what one takes over from another |
 //! | `redis_health.rs` | what both know of Redis, for `/readyz` |
 //! | `message.rs`, `line_message.rs`, `names.rs`, `stream_id.rs` | what stands in Redis |

@@ -326,6 +326,7 @@ impl FeedLease {
                     );
                 }
                 self.epoch = epoch;
+                self.role.note_holder(None);
                 self.role.lead(number, ours_until(sent));
             }
             // The own lease of this node is renewed first.
