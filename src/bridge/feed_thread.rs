@@ -64,15 +64,16 @@ impl Follower {
     async fn take_over(&mut self, epoch: u64, feed: &mut Feed) {
         feed.await_symbols();
         let read = timeout(TAKE_OVER_TIMEOUT, self.read_all(epoch, feed)).await;
+        let redis = self.health.address().clone();
         let (positions, symbols) = match read {
             Ok(Ok(Some(known))) => known,
             Ok(Ok(None)) => self.followed(feed),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "Redis does not tell the prices that the feed goes on from");
+                tracing::warn!(%redis, %error, "Redis does not tell the prices that the feed goes on from");
                 self.followed(feed)
             }
             Err(_late) => {
-                tracing::warn!("Redis is too slow to tell the prices that the feed goes on from");
+                tracing::warn!(%redis, "Redis is too slow to tell the prices that the feed goes on from");
                 self.followed(feed)
             }
         };
@@ -87,7 +88,7 @@ impl Follower {
     ) -> Result<Option<(HandedPositions, Vec<HandedSymbol>)>, LinkError> {
         let mut links = Links::open(&self.client).await?;
         // From here on nobody else writes what is read.
-        close_earlier(&mut links.keys, epoch).await?;
+        close_earlier(&mut links.keys, self.role.deployment(), epoch).await?;
         // Before the keys, which may be newer then.
         let state = links.feed().await?;
         let newest_line = newest(&mut links.keys).await?;

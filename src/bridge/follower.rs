@@ -1,6 +1,9 @@
 //! A node that does not read the exchange's feed: it follows the prices of the symbols that its
 //! clients watch, and the lines of orders, through Redis.
 
+mod heard;
+mod known;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -11,12 +14,13 @@ use futures_lite::StreamExt;
 use redis::{Client, Msg};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::RedisAddress;
+use super::deployment::CLAIM_INTERVAL;
 use super::line_reader::{LineReader, Told};
 use super::links::{LinkError, Links};
 use super::message::{FeedMessage, LastMessage, PriceMessage};
 use super::metrics::FollowerMetrics;
 use super::names::FEED;
+use super::redis_health::RedisHealth;
 use super::stream_id::{Entry, newest};
 use super::subscriptions::Subscriptions;
 use crate::exchange::feed::Feed;
@@ -50,8 +54,6 @@ const LOG_PACE: Duration = Duration::from_secs(10);
 
 /// What a follower is made of.
 pub struct FollowerOptions {
-    /// The Redis.
-    pub address: RedisAddress,
     /// What the streams of each shard watch.
     pub shards: Vec<Arc<ShardWatch>>,
     /// What requests ask for.
@@ -60,6 +62,8 @@ pub struct FollowerOptions {
     pub role: FeedRole,
     /// Until when.
     pub shutdown: Shutdown,
+    /// The Redis, and is told how it does.
+    pub health: RedisHealth,
     /// Counters.
     pub metrics: FollowerMetrics,
 }
@@ -67,6 +71,7 @@ pub struct FollowerOptions {
 /// Follows the process that reads the exchange's feed.
 pub struct Follower {
     pub(super) client: Client,
+    pub(super) health: RedisHealth,
     shards: Vec<Arc<ShardWatch>>,
     pub(super) interest: Arc<PriceInterest>,
     pub(super) role: FeedRole,
@@ -88,8 +93,17 @@ pub struct Follower {
     has_followed: bool,
     /// The newest time of the exchange in a message.
     seen: Option<TimestampMicros>,
+    /// When the connection began, and when the last line about orders has come, or none could.
+    connected_at: Instant,
+    lines_at: Instant,
+    /// Whether the Redis was found to be this deployment's, and when that was last looked for.
+    is_claimed: bool,
+    claimed_at: Instant,
     /// Whose key is read again next.
     next_refreshed: usize,
+    /// Whose key is read next although nobody watches it, and whether all have been read once.
+    next_known: usize,
+    knows_all: bool,
     swept: Instant,
     failures: LogThrottle,
 }
@@ -97,9 +111,11 @@ pub struct Follower {
 impl Follower {
     /// A follower that has not connected yet.
     pub fn new(options: FollowerOptions) -> Self {
-        let FollowerOptions { address, shards, interest, role, shutdown, metrics } = options;
+        let FollowerOptions { shards, interest, role, shutdown, health, metrics } = options;
+        let now = Instant::now();
         Self {
-            client: address.client().clone(),
+            client: health.address().client().clone(),
+            health,
             shards,
             interest,
             role,
@@ -114,8 +130,14 @@ impl Follower {
             is_level: false,
             has_followed: false,
             seen: None,
+            connected_at: now,
+            lines_at: now,
+            is_claimed: false,
+            claimed_at: now,
             next_refreshed: 0,
-            swept: Instant::now(),
+            next_known: 0,
+            knows_all: false,
+            swept: now,
             failures: LogThrottle::new(LOG_PACE),
         }
     }
@@ -134,8 +156,9 @@ impl Follower {
             self.disconnect(feed);
             let Err(error) = followed else { break };
             self.metrics.failures.inc();
+            self.health.gives_nothing(&error);
             if let Some(count) = self.failures.note(MonotonicMicros::now()) {
-                tracing::warn!(%error, count, "Redis gives no prices");
+                tracing::warn!(redis = %self.health.address(), %error, count, "Redis gives no prices");
             }
             self.pause(feed, backoff.advance()).await;
         }
@@ -155,6 +178,7 @@ impl Follower {
     fn disconnect(&mut self, feed: &mut Feed) {
         feed.set_up(false);
         self.role.hears_redis_no_more();
+        self.interest.set_served(false);
         for symbol in self.subscriptions.current() {
             self.interest.set_followed(symbol, false);
         }
@@ -170,6 +194,7 @@ impl Follower {
         backoff: &mut Backoff,
     ) -> Result<(), LinkError> {
         let mut links = Links::open(&self.client).await?;
+        self.claim(&mut links).await?;
         if let Some(state) = links.feed().await? {
             // How old it is is not known: the next message shows whether anybody reads the feed.
             self.take_state(state, feed);
@@ -177,6 +202,9 @@ impl Follower {
         }
         self.begin_lines(&mut links, feed).await?;
         self.note_heard();
+        self.health.answers();
+        (self.connected_at, self.lines_at) = (Instant::now(), Instant::now());
+        (self.next_known, self.knows_all) = (0, false);
         backoff.reset();
         let mut looks = interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -196,6 +224,7 @@ impl Follower {
                     self.note_heard();
                     if !entries.is_empty() {
                         last_lines = Instant::now();
+                        self.lines_at = last_lines;
                     } else if last_lines.elapsed() >= LINES_SILENCE {
                         last_lines = Instant::now();
                         self.begin_lines(&mut links, feed).await?;
@@ -307,17 +336,7 @@ impl Follower {
         }
         feed.set_up(is_up);
         self.metrics.up.set(i64::from(is_up));
-    }
-
-    /// The table keeps no price that is not followed.
-    fn forget_others(&self, feed: &mut Feed) {
-        let market = feed.market_mut();
-        let indexes: Vec<SymbolIndex> = market.directory().indexes().collect();
-        for index in indexes {
-            if !self.subscriptions.has(index) && market.last_value(index).has_price() {
-                market.forget(index);
-            }
-        }
+        self.note_what_comes();
     }
 
     /// What is done once in a while.
@@ -325,9 +344,16 @@ impl Follower {
         self.hand_over(feed);
         feed.keep_symbols(self.seen.take());
         self.refresh(links, feed).await?;
-        if self.swept.elapsed() >= SWEEP_INTERVAL {
+        if !self.is_claimed || self.claimed_at.elapsed() >= CLAIM_INTERVAL {
+            self.claim(links).await?;
+        }
+        let is_due = self.swept.elapsed() >= SWEEP_INTERVAL;
+        if is_due {
             self.swept = Instant::now();
             self.sweep(links, feed).await?;
+        }
+        if is_due || !self.knows_all {
+            self.read_known(links, feed).await?;
         }
         self.show_state(feed);
         Ok(())
@@ -358,6 +384,7 @@ impl Follower {
         if feed.market_mut().ordinal() == 0 {
             return Ok(());
         }
+        self.interest.set_served(true);
         loop {
             let missing = self.subscriptions.missing(MAX_SUBSCRIBED);
             let names = names(&missing, feed);
@@ -384,7 +411,7 @@ impl Follower {
         }
         for symbol in unwanted {
             self.interest.set_followed(symbol, false);
-            feed.market_mut().forget(symbol);
+            self.forget(symbol, feed.market_mut());
         }
         self.note_symbols();
         self.metrics.unsubscribed.inc_by(names.len() as u64);

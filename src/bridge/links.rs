@@ -36,6 +36,10 @@ pub(super) enum LinkError {
     Silent,
     #[error("the connection for messages was closed")]
     Closed,
+    #[error(
+        "it belongs to another deployment ({theirs}; this one is {ours}): give each deployment a Redis server of its own"
+    )]
+    Foreign { theirs: String, ours: String },
 }
 
 impl Links {

@@ -5,6 +5,7 @@
 //! | `stock:price:{symbol}` | channel | each change of the price: [`PriceMessage`] |
 //! | `stock:last:{symbol}` | key | the last price and the figures of the day: [`LastMessage`] |
 //! | `stock:feed` | channel and key | the state of the feed: [`FeedMessage`]; each second, and at each change |
+//! | `stock:deployment` | key | with several nodes: whose Redis this is, for a minute |
 //! | `orders:lines` | stream | the feed's lines about orders, with several nodes |
 //!
 //! # The process that reads the exchange's feed
@@ -22,7 +23,8 @@
 //! ([`FeedThread`]): they subscribe to the symbols that their streams watch or a request asks for, read
 //! the key after the subscription is confirmed, and end the subscription some seconds after the last
 //! stream has left. Of a change and a key the newer wins. The table of such a node has no price of
-//! other symbols, rather than an old one. Prints between two changes do not come this way: a stream
+//! other symbols, rather than an old one; their keys are read too, one after the other, so that a node
+//! that loses Redis can tell the last prices. Prints between two changes do not come this way: a stream
 //! that wants every print is told of a gap.
 //!
 //! The ids of the entries of `orders:lines` are the epoch of the feed's lease and a number that counts.
@@ -32,12 +34,15 @@
 //! | file | what |
 //! |---|---|
 //! | `publisher.rs`, `batch.rs`, `line_queue.rs`, `fence.rs` | the thread `bridge` |
-//! | `follower.rs`, `subscriptions.rs`, `line_reader.rs`, `links.rs` | a node that follows |
+//! | `deployment.rs` | whose Redis it is |
+//! | `follower.rs` with its folder, `subscriptions.rs`, `line_reader.rs`, `links.rs` | a node that follows |
 //! | `feed_thread.rs` | changes between the two, and what one takes over from another |
+//! | `redis_health.rs` | what both know of Redis, for `/readyz` |
 //! | `message.rs`, `line_message.rs`, `names.rs`, `stream_id.rs` | what stands in Redis |
 
 mod address;
 mod batch;
+mod deployment;
 mod error;
 mod feed_thread;
 mod fence;
@@ -50,6 +55,7 @@ mod message;
 mod metrics;
 mod names;
 pub(crate) mod publisher;
+mod redis_health;
 pub(crate) mod stream_id;
 mod subscriptions;
 
@@ -60,3 +66,4 @@ pub use follower::{Follower, FollowerOptions};
 pub use message::{FeedMessage, LastMessage, PriceMessage};
 pub use metrics::{BridgeMetrics, FollowerMetrics};
 pub use publisher::{Publisher, PublisherOptions};
+pub use redis_health::{FEED_IS_DOWN, RedisHealth, RedisReport};

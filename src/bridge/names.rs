@@ -8,6 +8,8 @@ pub(super) const FEED: &str = "stock:feed";
 pub(super) const LINES: &str = "orders:lines";
 /// The field of its entries.
 pub(super) const LINE: &str = "entry";
+/// The key with the deployment that the Redis belongs to.
+pub(super) const DEPLOYMENT: &str = "stock:deployment";
 const PRICE: &str = "stock:price:";
 const LAST: &str = "stock:last:";
 

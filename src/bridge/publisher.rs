@@ -10,13 +10,15 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError};
 use tokio::time::timeout;
 
+use super::BridgeError;
 use super::batch::Batch;
-use super::error::said;
+use super::deployment::{CLAIM_INTERVAL, claim};
 use super::fence::close_earlier;
 use super::line_queue::LineQueue;
+use super::links::LinkError;
 use super::message::FeedMessage;
 use super::metrics::BridgeMetrics;
-use super::{BridgeError, RedisAddress};
+use super::redis_health::RedisHealth;
 use crate::exchange::{FeedRole, PublishedLine};
 use crate::market::{
     Directory, LastValue, MarketReader, SessionOrdinal, ShardWatch, SymbolMap, Tick,
@@ -78,8 +80,6 @@ impl Published {
 
 /// What a publisher is made of.
 pub struct PublisherOptions {
-    /// The Redis.
-    pub address: RedisAddress,
     /// The prices.
     pub market: MarketReader,
     /// Wakes the publisher when there are any.
@@ -88,6 +88,8 @@ pub struct PublisherOptions {
     pub role: FeedRole,
     /// The lines of orders, where other processes follow this one.
     pub lines: Option<Receiver<PublishedLine>>,
+    /// The Redis, and is told how it does.
+    pub health: RedisHealth,
     /// Counters.
     pub metrics: BridgeMetrics,
 }
@@ -95,6 +97,7 @@ pub struct PublisherOptions {
 /// Publishes the prices of this node. Run [`run`](Self::run) on a thread `bridge`.
 pub struct Publisher {
     client: Client,
+    health: RedisHealth,
     market: MarketReader,
     watch: Arc<ShardWatch>,
     role: FeedRole,
@@ -116,8 +119,8 @@ pub struct Publisher {
 impl Publisher {
     /// A publisher that has not connected yet.
     pub fn new(options: PublisherOptions) -> Self {
-        let PublisherOptions { address, market, watch, role, lines, metrics } = options;
-        let client = address.client().clone();
+        let PublisherOptions { market, watch, role, lines, health, metrics } = options;
+        let client = health.address().client().clone();
         for index in (0..MAX_SYMBOLS).filter_map(SymbolIndex::new) {
             watch.set_watched(index, true);
         }
@@ -125,6 +128,7 @@ impl Publisher {
         let failures = LogThrottle::new(LOG_PACE);
         Self {
             client,
+            health,
             listed: market.directory.load(),
             market,
             watch,
@@ -163,14 +167,16 @@ impl Publisher {
                 self.metrics.up.set(0);
                 let Err(error) = published else { continue };
                 self.metrics.failures.inc();
-                match error.kind() {
+                match &error {
                     // Ours: it takes what belongs there.
-                    ErrorKind::Client => self.role.redis_takes(),
+                    LinkError::Redis(error) if error.kind() == ErrorKind::Client => {
+                        self.role.redis_takes();
+                    }
                     _ => self.role.redis_fails(MonotonicMicros::now()),
                 }
+                self.health.takes_nothing(&error);
                 if let Some(count) = self.failures.note(MonotonicMicros::now()) {
-                    let error = said(&error);
-                    tracing::warn!(error, count, "Redis takes no prices");
+                    tracing::warn!(redis = %self.health.address(), %error, count, "Redis takes no prices");
                 }
                 tokio::time::sleep(backoff.advance()).await;
             }
@@ -200,7 +206,7 @@ impl Publisher {
         epoch: u64,
         shutdown: &Shutdown,
         backoff: &mut Backoff,
-    ) -> Result<(), RedisError> {
+    ) -> Result<(), LinkError> {
         let limits = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(ANSWER_TIMEOUT))
             .set_response_timeout(Some(ANSWER_TIMEOUT));
@@ -210,15 +216,23 @@ impl Publisher {
         // Subscribers may have heard nothing of what was sent last.
         self.told = 0;
         if let Some(lines) = &mut self.lines {
-            close_earlier(&mut connection, epoch).await?;
+            close_earlier(&mut connection, self.role.deployment(), epoch).await?;
             lines.keep_epoch(epoch);
             lines.connect(epoch, connection.clone()).await?;
         }
         self.set_all_keys(epoch, &connection).await?;
         self.metrics.up.set(1);
         backoff.reset();
-        tracing::info!("prices are published to Redis");
+        self.health.takes();
+        tracing::info!(redis = %self.health.address(), "prices are published to Redis");
+        let mut claimed = Instant::now();
         while !shutdown.is_requested() && self.role.leads_in(epoch) {
+            if self.lines.is_some() && claimed.elapsed() >= CLAIM_INTERVAL {
+                if let Some(deployment) = self.role.deployment() {
+                    claim(&mut connection, deployment).await?;
+                }
+                claimed = Instant::now();
+            }
             let mut batch = Batch::new(&self.market);
             self.collect(&mut batch);
             self.note_list(&mut batch);

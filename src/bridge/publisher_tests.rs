@@ -1,3 +1,4 @@
+use super::super::RedisAddress;
 use super::*;
 use crate::market::{Listing, MarketLimits, MarketWriter, Print, Watchers, open_market};
 use crate::types::{PriceCents, Symbol, TimestampMicros};
@@ -18,8 +19,9 @@ fn market() -> (MarketWriter, Publisher) {
     };
     writer.list(&[listing]).unwrap();
     writer.begin_session("s", 1);
+    let address: RedisAddress = "redis://127.0.0.1:1".parse().unwrap();
     let publisher = Publisher::new(PublisherOptions {
-        address: "redis://127.0.0.1:1".parse().unwrap(),
+        health: RedisHealth::new(&address, FeedRole::alone()),
         market: reader,
         watch: Arc::new(ShardWatch::new()),
         role: FeedRole::alone(),

@@ -67,13 +67,22 @@ const TAKE: &str = "\
             clock_timestamp() - make_interval(secs => CASE WHEN \
                 (SELECT nodes.is_draining FROM nodes WHERE nodes.node_id = $1) \
                 THEN $7::double precision ELSE $6::double precision END) \
-    RETURNING epoch, lease_until <= clock_timestamp()";
+    RETURNING epoch, lease_until <= clock_timestamp(), \
+        (SELECT nodes.is_draining FROM nodes WHERE nodes.node_id = $1)";
 
-/// How long somebody has it, and whether that is the holder of this epoch.
+/// How long somebody has it, whether that is the holder of this epoch, who it is, and whether this node
+/// drains.
 const LOOK: &str = "\
     SELECT extract(epoch FROM lease_until - clock_timestamp())::double precision, \
-        node_id = $1 AND epoch = $2 \
+        node_id = $1 AND epoch = $2, node_id, \
+        (SELECT nodes.is_draining FROM nodes WHERE nodes.node_id = $1) \
     FROM leases WHERE name = 'feed'";
+
+/// Names those that share these tables: the database cluster, the database in it, and the schema.
+const DEPLOYMENT: &str = "\
+    SELECT concat_ws('/', system_identifier, \
+        (SELECT oid FROM pg_database WHERE datname = current_database()), current_schema()) \
+    FROM pg_control_system()";
 
 const GIVE_BACK: &str = "\
     UPDATE leases SET lease_until = clock_timestamp() \
@@ -210,6 +219,7 @@ impl FeedLease {
         if std::mem::replace(was_connected, true) {
             self.returned = Some(MonotonicMicros::now());
         }
+        self.note_deployment(&connection.client).await?;
         while !self.shutdown.is_requested() {
             let sent = MonotonicMicros::now();
             let look = self.look(&connection.client).await?;
@@ -223,6 +233,27 @@ impl FeedLease {
             let given = connection.client.execute(GIVE_BACK, &parameters);
             let given = self.in_time(ANSWER_TIMEOUT, given).await?;
             given.map_err(ProjectionError::of(&self.server, "give the lease of the feed back"))?;
+        }
+        Ok(())
+    }
+
+    /// Finds out whose Redis it must be.
+    async fn note_deployment(&self, client: &Client) -> Result<(), ProjectionError> {
+        if self.role.deployment().is_some() {
+            return Ok(());
+        }
+        let named = self.in_time(ANSWER_TIMEOUT, client.query_one(DEPLOYMENT, &[])).await?;
+        let named = named.map_err(ProjectionError::of(&self.server, "name itself"));
+        match named {
+            Ok(row) => self.role.note_deployment(row.get(0)),
+            Err(error) if error.is_refusal() => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(
+                    error,
+                    "whether Redis belongs to another deployment cannot be found out"
+                );
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -247,23 +278,35 @@ impl FeedLease {
         let taken = self.in_time(ANSWER_TIMEOUT, client.query_opt(TAKE, &parameters)).await?;
         if let Some(row) = taken.map_err(failed())? {
             let epoch = row.get(0);
+            self.note_draining(row.get(2));
             return Ok(if row.get(1) { Look::Offered(epoch) } else { Look::Ours(epoch) });
         }
         let parameters: [&(dyn ToSql + Sync); 2] = [&self.node_id, &self.epoch];
         let found = self.in_time(ANSWER_TIMEOUT, client.query_opt(LOOK, &parameters)).await?;
         let Some(row) = found.map_err(failed())? else { return Ok(Look::Barred) };
+        self.note_draining(row.get(3));
         if row.get(1) {
             return Ok(Look::Lapsed);
         }
-        let left = Duration::try_from_secs_f64(row.get::<_, f64>(0).max(0.0)).unwrap_or(FEED_LEASE);
+        let left: f64 = row.get(0);
+        // One that offers the lease goes on.
+        let has_it = left > -HESITATION.as_secs_f64();
+        self.role.note_holder(has_it.then(|| row.get(2)));
+        let left = Duration::try_from_secs_f64(left.max(0.0)).unwrap_or(FEED_LEASE);
         Ok(if left.is_zero() { Look::Barred } else { Look::Others(left) })
+    }
+
+    /// `None`: Postgres does not know this node.
+    fn note_draining(&self, is_draining: Option<bool>) {
+        self.role.note_draining(is_draining.unwrap_or(false));
     }
 
     fn note_offer(&mut self, offers: bool) {
         if std::mem::replace(&mut self.offers, offers) != offers && offers {
             tracing::warn!(
                 node = self.node_id,
-                "Redis takes nothing from this node: another one that it answers reads the exchange's feed"
+                "Redis takes nothing from this node, which goes on reading the exchange's feed, and leaves \
+                 it to another one as soon as there is one that Redis answers"
             );
         }
     }
@@ -283,6 +326,7 @@ impl FeedLease {
                     );
                 }
                 self.epoch = epoch;
+                self.role.note_holder(None);
                 self.role.lead(number, ours_until(sent));
             }
             // The own lease of this node is renewed first.

@@ -3,13 +3,15 @@
 use super::{NodeId, host_of};
 use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, check_schema};
 
+/// A holder of the feed that offers it renews the lease ten times a second as one that is over: it reads on.
 const NODES: &str = "\
     SELECT node_id, epoch, home, version, lease_until > clock_timestamp(), \
         to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
         is_member, is_draining, peer_address, \
         (SELECT count(*) FROM projection WHERE is_current AND projection.epoch = nodes.epoch), \
         EXISTS (SELECT FROM leases WHERE name = 'feed' AND leases.node_id = nodes.node_id \
-            AND leases.lease_until > clock_timestamp()), \
+            AND leases.lease_until > clock_timestamp() - interval '1 second' \
+            AND nodes.lease_until > clock_timestamp()), \
         greatest(extract(epoch FROM lease_until - clock_timestamp()), 0)::double precision \
     FROM nodes ORDER BY node_id";
 

@@ -45,8 +45,9 @@ struct Shared {
     nodes: RwLock<Nodes>,
     /// Until when this node may serve, by the monotonic clock in microseconds.
     serves_until: AtomicU64,
-    /// How often it could not, for a while.
+    /// How often it could not, for a while, and how much of that the log tells the end of.
     lapses: AtomicU64,
+    told_lapses: AtomicU64,
     /// The epoch of this process; 0 before it has joined.
     epoch: AtomicI64,
 }
@@ -72,8 +73,9 @@ impl PartitionMap {
     fn filled_with(route: Route, serves_until: u64) -> Self {
         let nodes = Nodes { routes: [route; USER_PARTITIONS], peers: Vec::new(), changes: 0 };
         let serves_until = AtomicU64::new(serves_until);
-        let (lapses, epoch) = (AtomicU64::new(0), AtomicI64::new(0));
-        Self(Arc::new(Shared { nodes: RwLock::new(nodes), serves_until, lapses, epoch }))
+        let [lapses, told_lapses] = [0, 0].map(AtomicU64::new);
+        let (nodes, epoch) = (RwLock::new(nodes), AtomicI64::new(0));
+        Self(Arc::new(Shared { nodes, serves_until, lapses, told_lapses, epoch }))
     }
 
     /// The epoch of this process; 0 before it has joined.
@@ -141,7 +143,12 @@ impl PartitionMap {
 
     /// The lease was renewed: this node may serve until then.
     pub(crate) fn serve_until(&self, until: MonotonicMicros) {
-        self.0.serves_until.store(until.micros(), Ordering::Release);
+        let is_first = self.0.serves_until.swap(until.micros(), Ordering::AcqRel) == 0;
+        let lapses = self.lapses();
+        let is_news = self.0.told_lapses.swap(lapses, Ordering::Relaxed) != lapses;
+        if is_news && !is_first {
+            tracing::info!("this node has its lease in Postgres again, and serves its users");
+        }
     }
 
     /// Another node that runs, by its number.

@@ -1,7 +1,7 @@
 //! Which of several processes reads the exchange's feed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::sync::SeqLock;
@@ -29,6 +29,12 @@ struct Shared {
     heard_until: AtomicU64,
     /// Since when Redis has taken nothing that this process had to publish; [`TAKES`] if it does.
     fails_since: AtomicU64,
+    /// The node that has the lease, as last heard; [`NOBODY`] if none has.
+    holder: AtomicI32,
+    /// Operators have this node leave the feed, and its users, to others.
+    drains: AtomicBool,
+    /// Names the nodes that share this lease, once Postgres has told.
+    deployment: OnceLock<String>,
 }
 
 /// How long a follower must have heard Redis to be known to reach it: a holder whose own connection comes
@@ -36,6 +42,9 @@ struct Shared {
 const SURE_AFTER: Duration = Duration::from_secs(3);
 /// Redis takes what this process publishes.
 const TAKES: u64 = u64::MAX;
+
+/// No node has the lease: below all numbers of nodes.
+const NOBODY: i32 = i32::MIN;
 
 /// No lease has this epoch: the process has no others beside it.
 const ALONE: u64 = 0;
@@ -65,6 +74,9 @@ impl FeedRole {
             heard_since: AtomicU64::new(0),
             heard_until: AtomicU64::new(0),
             fails_since: AtomicU64::new(TAKES),
+            holder: AtomicI32::new(NOBODY),
+            drains: AtomicBool::new(false),
+            deployment: OnceLock::new(),
         }))
     }
 
@@ -98,6 +110,37 @@ impl FeedRole {
     pub fn step_down(&self) {
         let [epoch, _] = self.0.lease.read();
         self.0.lease.write(&[epoch, STEPPED_DOWN]);
+    }
+
+    /// Called by the lease's thread: this node has the lease, as far as it knows.
+    pub fn note_holder(&self, node: Option<i16>) {
+        // Relaxed: it is shown to people only.
+        self.0.holder.store(node.map_or(NOBODY, i32::from), Ordering::Relaxed);
+    }
+
+    /// Called by the lease's thread: whether operators have this node leave everything to others.
+    pub fn note_draining(&self, drains: bool) {
+        self.0.drains.store(drains, Ordering::Relaxed);
+    }
+
+    /// Whether operators have this node leave everything to others, as last heard.
+    pub fn drains(&self) -> bool {
+        self.0.drains.load(Ordering::Relaxed)
+    }
+
+    /// Called by the lease's thread: this names the nodes that share the lease. The first name counts.
+    pub fn note_deployment(&self, deployment: String) {
+        self.0.deployment.get_or_init(|| deployment);
+    }
+
+    /// Names the nodes that share the lease, if that is known.
+    pub fn deployment(&self) -> Option<&str> {
+        self.0.deployment.get().map(String::as_str)
+    }
+
+    /// The node that has the lease, as last heard.
+    pub fn holder(&self) -> Option<i16> {
+        i16::try_from(self.0.holder.load(Ordering::Relaxed)).ok()
     }
 
     /// Called by the publisher: the others have what this process published in this epoch, which keeps

@@ -88,15 +88,17 @@ impl App {
     pub(super) async fn await_prices(&self, symbols: &[SymbolIndex]) {
         let MarketReader { interest, status, .. } = &self.site.market;
         let are_missing = || symbols.iter().any(|symbol| !interest.has(*symbol));
-        // While the feed is down there is nothing to wait for, and the client is told so.
-        if !status.is_up() || !are_missing() {
+        // Without the one that reads the feed, or the way to its prices, there is nothing to wait for, and
+        // the client is told so.
+        let may_come = || status.is_up() || interest.is_served();
+        if !may_come() || !are_missing() {
             return;
         }
         for symbol in symbols.iter().filter(|symbol| !interest.has(**symbol)) {
             interest.ask(*symbol);
         }
         let until = Instant::now() + LONGEST_WAIT_FOR_PRICES;
-        while status.is_up() && are_missing() && Instant::now() < until {
+        while may_come() && are_missing() && Instant::now() < until {
             sleep(PRICE_LOOK_INTERVAL).await;
         }
     }

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::bridge::RedisHealth;
+use crate::exchange::FeedRole;
 use crate::projection::Progress;
 use crate::wal::LogHandle;
 
@@ -10,6 +12,10 @@ pub struct Health {
     pub log: LogHandle,
     /// Postgres, if it follows the log.
     pub postgres: Option<Progress>,
+    /// Whether operators drain this node, where it shares users with others.
+    pub role: FeedRole,
+    /// Redis, where this node shares users with others.
+    pub redis: Option<RedisHealth>,
     /// Allowed difference between the exchange's clock and ours.
     pub exchange_clock_limit: Duration,
 }

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use super::call::Call;
 use super::peers::{Link, PeerPool, Peers, Place, Unanswered};
-use super::problem::HttpResponse;
+use super::problem::{HttpResponse, Problem};
 use super::relay::{Counted, Relay, Relays};
 use super::reply::Reply;
 use crate::cluster::{NodeId, Peer};
@@ -20,7 +20,9 @@ use crate::runtime::{sleep, timeout};
 use crate::stream::StreamPermit;
 
 /// Code of the answer to a request that was passed on to a node that does not have the user.
-const NOT_OWNER: &str = "not_owner";
+pub(super) const NOT_OWNER: &str = "not_owner";
+/// Member of the answer to a request that was passed on to a node that does not hear from its database.
+const CUT_OFF: &str = "cutOff";
 /// Longest answer: a page of 500 orders, each with the longest ids.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// Time between two looks whether the other node still has what a request is about.
@@ -113,7 +115,7 @@ impl Passing<'_> {
             self.pool.ask(peer, || request(self.peers, self.call, peer)).await?;
         let answer = read_answer(self.peers, response, peer.node_id).await;
         // With any other error the answer was not read to its end.
-        if matches!(answer, Ok(_) | Err(Unanswered::NotOwner)) {
+        if matches!(answer, Ok(_) | Err(Unanswered::NotOwner | Unanswered::CutOff)) {
             in_use.give_back();
         }
         answer
@@ -179,8 +181,10 @@ async fn read_answer(
     }
     let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
     let body = body.map_err(|error| Unanswered::Unknown(error.to_string()))?.to_bytes();
-    if head.status == StatusCode::SERVICE_UNAVAILABLE && is_not_owner(&body) {
-        return Err(Unanswered::NotOwner);
+    if head.status == StatusCode::SERVICE_UNAVAILABLE
+        && let Some(refusal) = refusal(&body)
+    {
+        return Err(refusal);
     }
     // What belongs to the connection between the nodes, and what hyper adds itself.
     for name in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
@@ -192,8 +196,25 @@ async fn read_answer(
     Ok(answer)
 }
 
-/// Whether a problem document says that the node does not have the user.
-fn is_not_owner(document: &[u8]) -> bool {
-    let document = serde_json::from_slice::<serde_json::Value>(document);
-    document.is_ok_and(|document| document.get("code").is_some_and(|code| code == NOT_OWNER))
+/// What a problem document says of the node itself: that it does not have the user, or has no answers.
+fn refusal(document: &[u8]) -> Option<Unanswered> {
+    let document: serde_json::Value = serde_json::from_slice(document).ok()?;
+    if document.get(CUT_OFF).is_some_and(|is_cut_off| is_cut_off == true) {
+        return Some(Unanswered::CutOff);
+    }
+    document.get("code").is_some_and(|code| code == NOT_OWNER).then_some(Unanswered::NotOwner)
+}
+
+/// The answer of a node that does not hear from the database, which alone says who has which users.
+pub(super) fn cut_off(orders: &str) -> Problem {
+    let detail = format!(
+        "{orders} cannot be taken or read right now: the server does not hear from its database. \
+         Nothing was recorded. Try again."
+    );
+    Problem::unavailable("unavailable", detail)
+}
+
+/// The same to another node, which may know better.
+pub(super) fn told_cut_off(problem: Problem) -> Problem {
+    problem.with(CUT_OFF, true)
 }

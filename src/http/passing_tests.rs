@@ -20,7 +20,7 @@ use super::call::Call;
 use super::connection::serve_connection;
 use super::limits::HttpLimits;
 use super::metrics::HttpMetrics;
-use super::passing::{Passed, Passing, relay};
+use super::passing::{Passed, Passing, cut_off, relay, told_cut_off};
 use super::peers::{
     NODE_HEADER, PeerMetrics, PeerOptions, PeerPool, Peers, PeersSecret, Place, Unanswered,
 };
@@ -69,6 +69,8 @@ enum Does {
     HangsUp,
     Hangs,
     HasHandedOver,
+    /// Does not hear from its database.
+    IsCutOff,
     /// Sends this as a stream and ends.
     Streams(&'static str),
 }
@@ -133,6 +135,10 @@ async fn reply(
                 Does::Hangs => pending().await,
                 Does::HasHandedOver => {
                     Reply::Response(Problem::unavailable("not_owner", "gone").into_response())
+                }
+                Does::IsCutOff => {
+                    let problem = told_cut_off(cut_off("Orders"));
+                    Reply::Response(problem.into_response())
                 }
                 Does::Streams(text) => Reply::Bytes(stream(text)),
             }
@@ -300,6 +306,18 @@ fn a_node_that_hangs_is_left_once_another_has_the_user() {
         assert!(is_unknown(&outcome.map(status)));
         let outcome = ours.pass_on(&post, false, frozen.peer, moves_to(Place::Here)).await;
         assert!(is_unknown(&outcome.map(status)), "what may have been done is not done again");
+    });
+}
+
+#[test]
+fn a_node_that_is_cut_off_from_its_database_has_done_nothing() {
+    in_executor(async {
+        let (ours, post) = (Ours::new(), call(Method::POST, "/order", b"{}"));
+        let other = node(3, 7, &[Does::IsCutOff]);
+        for _ in 0..2 {
+            assert_eq!(ours.ask(&post, true, other.peer).await, Err(Unanswered::CutOff));
+        }
+        assert_eq!(other.connections.get(), 1, "it was read to its end");
     });
 }
 

@@ -22,6 +22,7 @@ use super::app::Site;
 use super::body::read_body_up_to;
 use super::fields::Fields;
 use super::other_nodes::{OtherNodes, node_call};
+use super::passing::{cut_off, told_cut_off};
 use super::peers::{PeerPool, Peers, Place, Unanswered};
 use super::problem::{HttpResponse, Problem, json_response};
 use super::query::Query;
@@ -188,12 +189,14 @@ pub(super) async fn decide(
     let place = || peers.place_of_order(decision.order_id());
     match place() {
         Place::Here => carry_out_or_leave(site, peers, decision, act).await,
+        Place::Nowhere if peers.map().has_lapsed() => Err(cut_off(DECISIONS)),
         Place::Nowhere => Err(not_owner("has no node yet")),
         Place::There(node) => {
             let call = node_call(Method::POST, request.uri.path(), body)?;
             let limit = peers.answer_timeout();
             let asked = OtherNodes { peers, pool }.ask((node, limit), &call, place).await;
             asked.map_err(|error| match error {
+                Unanswered::CutOff => cut_off(DECISIONS),
                 Unanswered::NotOwner => not_owner("is being handed over to another node"),
                 Unanswered::NotSent(_) => not_owner("is of a node that cannot be reached"),
                 Unanswered::Unknown(_) => {
@@ -227,7 +230,11 @@ async fn carry_out_or_leave(
 ) -> Result<HttpResponse, Problem> {
     let is_here = || peers.place_of_order(decision.order_id()) == Place::Here;
     if !is_here() {
-        return Err(not_owner("is being handed over to another node"));
+        return Err(if peers.map().has_lapsed() {
+            told_cut_off(cut_off(DECISIONS))
+        } else {
+            not_owner("is being handed over to another node")
+        });
     }
     let done = carry_out(site, decision, act).await;
     match done {
@@ -274,6 +281,9 @@ fn act(body: &[u8]) -> Result<OperatorAct, Problem> {
         reason: text(fields.text("reason")?, "reason")?.into(),
     })
 }
+
+/// What an operator cannot have from a node that is cut off.
+const DECISIONS: &str = "Decisions about orders";
 
 /// Nothing has happened, as no node has the order at the moment.
 fn not_owner(order_is: &str) -> Problem {

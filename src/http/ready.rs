@@ -5,8 +5,10 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use crate::bridge::{FEED_IS_DOWN, RedisHealth, RedisReport};
+use crate::exchange::FeedRole;
 use crate::oms::OrderCommands;
-use crate::projection::Progress;
+use crate::projection::{DOES_NOT_ANSWER, Progress};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::types::Clock;
 use crate::wal::{LogHandle, Room};
@@ -21,10 +23,12 @@ type Check = (&'static str, Option<String>);
 
 /// Answers with every check, and with the reasons of those that fail.
 pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
-    let checks = checks(site, shutdown);
+    let redis = site.health.redis.as_ref().map(RedisHealth::report);
+    let checks = checks(site, shutdown, redis.as_ref());
     let is_ready = checks.iter().all(|(_, trouble)| trouble.is_none());
     let state = match shutdown.reason() {
         Some(_) => "draining",
+        None if site.health.role.drains() => "draining",
         None if is_ready => "ready",
         None => "not_ready",
     };
@@ -37,6 +41,10 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
             reasons.insert(name.to_owned(), trouble.into());
         }
     }
+    let mut warnings = Map::new();
+    if let Some(warning) = redis.and_then(|redis| redis.warning) {
+        warnings.insert("redis".to_owned(), warning.into());
+    }
     // For information only: prices, reads and cancels work without the exchange.
     let commands = site.orders.commands();
     let exchange = commands.exchange_reachability().into_str();
@@ -46,6 +54,7 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
         "state": state,
         "checks": passed,
         "reasons": reasons,
+        "warnings": warnings,
         "exchange": exchange,
         "exchangeClockOffsetMicros": offset,
     });
@@ -58,18 +67,13 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
     json_response(status, &body)
 }
 
-fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 11] {
-    let Health { log, postgres, exchange_clock_limit } = &site.health;
+fn checks(site: &Site, shutdown: &Shutdown, redis: Option<&RedisReport>) -> Vec<Check> {
+    let Health { log, postgres, exchange_clock_limit, .. } = &site.health;
     let orders = &site.orders;
     let unless = |is_right: bool, trouble: &str| (!is_right).then(|| trouble.to_owned());
-    [
-        (
-            "feed",
-            unless(
-                site.market.status.is_up(),
-                "the exchange's feed is down: prices are frozen and fills arrive late",
-            ),
-        ),
+    let feed_trouble = redis.map_or(FEED_IS_DOWN, |redis| &redis.feed);
+    let mut checks = vec![
+        ("feed", unless(site.market.status.is_up(), feed_trouble)),
         (
             "symbols",
             unless(
@@ -101,11 +105,21 @@ fn checks(site: &Site, shutdown: &Shutdown) -> [Check; 11] {
                 "Postgres does not have everything that was recovered yet",
             ),
         ),
-        ("postgres", postgres.as_ref().and_then(Progress::trouble).map(str::to_owned)),
+        ("postgres", postgres.as_ref().and_then(|postgres| postgres_trouble(postgres, site))),
         ("node", site.peers.as_ref().and_then(lapsed)),
         ("exchangeClock", clocks_apart(orders.commands(), *exchange_clock_limit)),
-        ("running", shutdown.reason().map(stopping)),
-    ]
+        ("running", not_running(shutdown, &site.health.role)),
+    ];
+    checks.extend(redis.map(|redis| ("redis", redis.trouble.clone())));
+    checks
+}
+
+/// The problem if new orders are refused because of Postgres.
+fn postgres_trouble(postgres: &Progress, site: &Site) -> Option<String> {
+    // A lease that has ended shows sooner than anything else that Postgres does not answer this node.
+    let is_silent = site.peers.as_ref().is_some_and(|peers| peers.map().has_lapsed());
+    let trouble = if is_silent { Some(DOES_NOT_ANSWER) } else { postgres.trouble() };
+    trouble.map(str::to_owned)
 }
 
 fn disk(log: &LogHandle) -> Option<String> {
@@ -140,6 +154,15 @@ fn lapsed(peers: &Peers) -> Option<String> {
         "the lease of this node in Postgres has ended: its users' orders are refused here"
             .to_owned()
     })
+}
+
+/// The problem if this process ends, or is to be left without work.
+fn not_running(shutdown: &Shutdown, role: &FeedRole) -> Option<String> {
+    let drained = role.drains().then(|| {
+        "draining: this node hands over its users and the feed, and passes requests on until it is stopped"
+            .to_owned()
+    });
+    shutdown.reason().map(stopping).or(drained)
 }
 
 fn stopping(reason: StopReason) -> String {

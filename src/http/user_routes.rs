@@ -7,7 +7,7 @@ use http::Method;
 
 use super::app::App;
 use super::call::Call;
-use super::passing::{Passed, Passing, relay};
+use super::passing::{NOT_OWNER, Passed, Passing, cut_off, relay, told_cut_off};
 use super::peers::{Peers, Place, Unanswered};
 use super::problem::Problem;
 use super::reply::Reply;
@@ -20,6 +20,8 @@ use crate::runtime::sleep;
 const OWNER_PATIENCE: Duration = Duration::from_secs(1);
 /// Time between two looks at who has the user.
 const OWNER_LOOK: Duration = Duration::from_millis(10);
+/// What a user cannot have from a node that is cut off.
+const ORDERS: &str = "Orders";
 
 /// What a user asks for.
 #[derive(Debug, Clone, Copy)]
@@ -96,12 +98,17 @@ async fn answer_or_pass_on(
                 let has_moved = || wish.place(peers, &call) != Place::Here;
                 match answered {
                     // Nothing has happened, as the user was just handed over.
-                    Err(problem) if problem.code() == "unavailable" && has_moved() => not_owner(),
+                    Err(problem) if problem.code() == "unavailable" && has_moved() => {
+                        not_here(peers)
+                    }
                     answered => return answered,
                 }
             }
-            _ if call.is_passed_on => not_owner(),
-            Place::Nowhere => nowhere(wish),
+            _ if call.is_passed_on => match not_here(peers) {
+                problem if problem.code() == NOT_OWNER => problem,
+                problem => told_cut_off(problem),
+            },
+            Place::Nowhere => nowhere(peers, wish),
             Place::There(peer) => match there(app, peers, wish, &call, peer).await {
                 Ok(reply) => return Ok(reply),
                 Err(refused) => refused,
@@ -132,7 +139,12 @@ async fn there(
         let room = || app.site.streams.quotas.reserve_relay().map_err(subscribe::no_room);
         let permits = [room()?, room()?];
         let relayed = relay(peers, (&app.relays, permits), call, peer).await;
-        return relayed.map_err(|_| unreachable_owner(""));
+        return relayed.map_err(|error| match error {
+            Unanswered::CutOff => cut_off(ORDERS),
+            Unanswered::NotOwner | Unanswered::NotSent(_) | Unanswered::Unknown(_) => {
+                unreachable_owner("")
+            }
+        });
     }
     let is_repeatable = wish.is_repeatable(call);
     let passing = Passing { pool: &app.peer_pool, peers, call, is_repeatable };
@@ -144,6 +156,7 @@ async fn there(
             answered => answered,
         },
         Err(Unanswered::NotOwner) => Err(not_owner()),
+        Err(Unanswered::CutOff) => Err(cut_off(ORDERS)),
         Err(Unanswered::NotSent(_)) => Err(unreachable_owner(" Nothing was recorded.")),
         Err(Unanswered::Unknown(_)) => Err(unknown(wish)),
     }
@@ -181,12 +194,17 @@ async fn answer_here(app: &App, wish: Wish<'_>, call: &Call) -> Result<Reply, Pr
     response.map(Reply::Response)
 }
 
+/// This node does not have the user, or does not know any more whether it has.
+fn not_here(peers: &Peers) -> Problem {
+    if peers.map().has_lapsed() { cut_off(ORDERS) } else { not_owner() }
+}
+
 /// What was passed on is not passed on again: the other node has heard of an older owner, or of a newer
 /// one.
 fn not_owner() -> Problem {
     let detail =
         "The user has just been handed over to another node. Nothing was recorded. Try again.";
-    Problem::unavailable("not_owner", detail)
+    Problem::unavailable(NOT_OWNER, detail)
 }
 
 /// The node that a request belongs to does not answer, and nothing has happened that counts.
@@ -197,10 +215,13 @@ fn unreachable_owner(more: &str) -> Problem {
 }
 
 /// There is no node to pass a request on to.
-fn nowhere(wish: Wish<'_>) -> Problem {
+fn nowhere(peers: &Peers, wish: Wish<'_>) -> Problem {
     if matches!(wish, Wish::ChangeStream(_)) {
         // It ended with its node.
         return subscription_change::unknown_stream();
+    }
+    if peers.map().has_lapsed() {
+        return cut_off(ORDERS);
     }
     let detail = "The node that had your orders is gone, and another one is about to take over. \
                   Nothing was recorded. Try again.";

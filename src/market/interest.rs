@@ -1,16 +1,23 @@
 //! Which symbols this process has current prices of, where that is not all of them.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::last_value::{LastValue, LastValueTable};
 use crate::sync::{InterestSet, Wakeup};
 use crate::types::{MAX_SYMBOLS, SymbolIndex};
 
 /// A process that does not read the exchange's feed itself follows the prices of those symbols that
-/// somebody watches or has asked about lately. The last-value table has no price of the others.
+/// somebody watches or has asked about lately. The last-value table has no price of the others, so that
+/// no stream begins with an old one; what is known of them is kept here.
 #[derive(Debug)]
 pub struct PriceInterest {
     has_all: AtomicBool,
+    /// What is asked for comes soon, be the exchange's feed up or not.
+    is_served: AtomicBool,
     followed: InterestSet,
+    /// Prices that were current some time ago. Empty in a process that never follows.
+    known: OnceLock<LastValueTable>,
     /// Symbols that requests wait for.
     asked: InterestSet,
     /// Wakes the feed thread when there are any.
@@ -22,6 +29,8 @@ impl PriceInterest {
     pub(super) fn in_all() -> Self {
         Self {
             has_all: AtomicBool::new(true),
+            is_served: AtomicBool::new(false),
+            known: OnceLock::new(),
             followed: InterestSet::new(MAX_SYMBOLS),
             asked: InterestSet::new(MAX_SYMBOLS),
             wakeup: Wakeup::new(),
@@ -37,6 +46,28 @@ impl PriceInterest {
     pub fn ask(&self, index: SymbolIndex) {
         self.asked.set(index.get(), true);
         self.wakeup.wake();
+    }
+
+    /// Whether prices that are asked for come soon, although the feed may be down.
+    pub fn is_served(&self) -> bool {
+        self.is_served.load(Ordering::Acquire)
+    }
+
+    /// The last price of a symbol that is not followed, as it was some time ago.
+    pub(super) fn known(&self, index: SymbolIndex) -> LastValue {
+        self.known.get().map(|known| known.get(index)).unwrap_or_default()
+    }
+
+    /// Called by the feed thread: this was the price of a symbol that it does not follow, or no longer.
+    pub(crate) fn note_known(&self, index: SymbolIndex, value: LastValue) {
+        if value.has_price() {
+            self.known.get_or_init(LastValueTable::new).set(index, value);
+        }
+    }
+
+    /// Called by the feed thread: whether it can follow what is asked for.
+    pub(crate) fn set_served(&self, is_served: bool) {
+        self.is_served.store(is_served, Ordering::Release);
     }
 
     /// Called by the feed thread: whether it follows all symbols.

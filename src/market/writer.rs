@@ -121,6 +121,19 @@ pub struct MarketReader {
     pub interest: Arc<PriceInterest>,
 }
 
+impl MarketReader {
+    /// The last price of a symbol that this process knows, and whether it is current.
+    pub fn last_value(&self, index: SymbolIndex) -> (LastValue, bool) {
+        let is_followed = self.interest.has(index);
+        let value = self.table.get(index);
+        if is_followed && value.has_price() {
+            return (value, self.status.is_up());
+        }
+        let known = self.interest.known(index);
+        (if known.timestamp > value.timestamp { known } else { value }, false)
+    }
+}
+
 /// Creates an empty market: its writer and a first reader.
 pub fn open_market(watchers: Watchers, limits: MarketLimits) -> (MarketWriter, MarketReader) {
     let (writer, reader) = ring(limits.ring_slots);

@@ -12,7 +12,7 @@ use super::replies::{Replies, RequestKind};
 use super::views::CommittedViews;
 use crate::engine::{CancelReply, CreateReply, ReplyTo};
 use crate::order::{Order, Status};
-use crate::projection::Progress;
+use crate::projection::{DOES_NOT_ANSWER, Progress};
 use crate::sync::Beyond;
 use crate::types::{Moment, MonotonicMicros, OrderId, UserId};
 use crate::wal::Lsn;
@@ -114,7 +114,9 @@ impl AwaitedPostgres {
 
     /// Logs that new orders are refused, or taken again, once each.
     pub(super) fn tell(&mut self, refuses: bool) {
-        if refuses && !self.is_told {
+        if refuses && !self.is_told && self.progress.is_away() {
+            tracing::error!("{DOES_NOT_ANSWER}");
+        } else if refuses && !self.is_told {
             tracing::error!(
                 "Postgres commits too slowly: new orders are refused until it catches up"
             );

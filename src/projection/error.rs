@@ -330,6 +330,15 @@ impl ProjectionError {
         self.remedy() == Remedy::Wait
     }
 
+    /// Whether the server is away: it does not answer, or starts or stops.
+    pub(super) fn is_absence(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Silent { .. } => true,
+            Self::Refused { source, .. } => source.code().is_some_and(is_going_or_coming),
+            _ => false,
+        }
+    }
+
     /// Whether the server refuses this program: its database, its role or its privileges are not what they
     /// were, or never were right.
     pub(crate) fn is_refusal(&self) -> bool {
@@ -383,6 +392,12 @@ fn is_limit(code: &SqlState) -> bool {
     CODES.contains(&code) || code.starts_with("53") || code.starts_with("54")
 }
 
+/// Whether the server shuts down, has crashed, or starts.
+fn is_going_or_coming(code: &SqlState) -> bool {
+    [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW]
+        .contains(code)
+}
+
 /// Whether the error comes from the data, the tables or the address (its user, password or
 /// database), so that a retry meets it again. By the error classes of the standard (PostgreSQL
 /// documentation, appendix A).
@@ -407,6 +422,18 @@ fn place_of(error: &tokio_postgres::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_stops_or_starts_is_away_and_one_that_refuses_is_not() {
+        for (code, is_away) in
+            [("57P01", true), ("57P02", true), ("57P03", true), ("28P01", false), ("57014", false)]
+        {
+            assert_eq!(is_going_or_coming(&SqlState::from_code(code)), is_away, "{code}");
+        }
+        let silent = ProjectionError::Silent { server: "one".into(), seconds: 3 };
+        let not_joined = ProjectionError::NotJoined { server: "one".into() };
+        assert!(silent.is_absence() && !not_joined.is_absence());
+    }
 
     #[test]
     fn errors_that_a_smaller_batch_may_avoid_are_recognized() {

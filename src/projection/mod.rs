@@ -101,7 +101,7 @@ pub use migrations::{Migrated, migrate};
 pub use order_queries::LogPosition;
 pub use order_reads::{OrderList, PostgresRead, PostgresReadError, PostgresReads};
 pub use ownership::{HeldPartitions, Ownership, OwnershipChange};
-pub use progress::Progress;
+pub use progress::{DOES_NOT_ANSWER, Progress};
 pub use reader::PostgresReader;
 pub use restore::PostgresRestore;
 pub use servers::{PostgresServer, PostgresServers, ServersError};
@@ -160,7 +160,11 @@ pub fn projection(
     log: &LogHandle,
     metrics: &ProjectionMetrics,
 ) -> Result<(Vec<ProjectionWorker>, Progress), ProjectionError> {
-    let progress = Progress::new(options.servers.iter().len());
+    let count = options.servers.iter().len();
+    let progress = match &options.ownership {
+        Some(_) => Progress::shared(count),
+        None => Progress::new(count),
+    };
     let mut backlog = Some(Backlog {
         log: log.clone(),
         kept_bytes: options.kept_bytes,
@@ -204,14 +208,14 @@ pub enum OnRefusal {
 }
 
 /// Checks the tables at a start: servers that can be reached must have the schema of this version,
-/// or are migrated to it. One that cannot be reached is left for later.
+/// or are migrated to it. One that cannot be reached is left for later. `is_awaited`: replies wait for them.
 ///
 /// # Errors
 /// Errors that an operator must fix.
 pub fn prepare(
     servers: &PostgresServers,
     migrates: bool,
-    on_refusal: OnRefusal,
+    (on_refusal, is_awaited): (OnRefusal, bool),
 ) -> Result<(), ProjectionError> {
     block_on(async {
         for server in servers.iter() {
@@ -226,14 +230,20 @@ pub fn prepare(
                     }
                     tracing::error!(
                         error = worker::with_causes(&error),
-                        "Postgres is on hold until an operator fixes this; orders continue"
+                        "Postgres is on hold until an operator fixes this; {}",
+                        effect_of_absence(is_awaited)
                     );
                 }
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
                     tracing::warn!(
                         error,
-                        "Postgres cannot be reached yet; orders continue without it"
+                        "Postgres cannot be reached yet; {}",
+                        if is_awaited {
+                            effect_of_absence(true)
+                        } else {
+                            "orders continue without it"
+                        }
                     );
                 }
                 Ok(()) => {}
@@ -241,6 +251,11 @@ pub fn prepare(
         }
         Ok(())
     })
+}
+
+/// What becomes of orders while Postgres does not follow.
+fn effect_of_absence(is_awaited: bool) -> &'static str {
+    if is_awaited { "new orders are refused until then" } else { "orders continue" }
 }
 
 async fn prepare_one(

@@ -9,6 +9,9 @@ use crate::wal::Lsn;
 /// Tasks that wait for Postgres: one of the orders thread, and one to spare.
 const MAX_TASKS: usize = 2;
 
+/// What operators are told while Postgres is away.
+pub const DOES_NOT_ANSWER: &str = "Postgres does not answer: new orders are refused until it does";
+
 /// How far all Postgres servers have followed the log, and whether they lag too far. Clones share the
 /// state. Each server's thread advances its own part; the orders thread waits.
 #[derive(Debug, Clone)]
@@ -23,16 +26,31 @@ struct Shared {
     is_backlogged: AtomicBool,
     /// Whether replies wait for Postgres and it commits too slowly.
     is_late: AtomicBool,
+    /// For each server, whether it does not answer.
+    away: Vec<AtomicBool>,
+    /// Nothing at all is done about orders while Postgres is away: it says who has which users.
+    is_needed: bool,
 }
 
 impl Progress {
     /// For `servers` servers, none of which has any record yet.
     pub fn new(servers: usize) -> Self {
+        Self::of(servers, false)
+    }
+
+    /// The same of a process that shares the users with others, as the server says.
+    pub fn shared(servers: usize) -> Self {
+        Self::of(servers, true)
+    }
+
+    fn of(servers: usize, is_needed: bool) -> Self {
         Self(Arc::new(Shared {
             servers: LowWatermark::new(servers, MAX_TASKS),
             held: (0..servers).map(|_| AtomicU64::new(u64::MAX)).collect(),
             is_backlogged: AtomicBool::new(false),
             is_late: AtomicBool::new(false),
+            away: (0..servers).map(|_| AtomicBool::new(false)).collect(),
+            is_needed,
         }))
     }
 
@@ -63,7 +81,22 @@ impl Progress {
             return Some("Postgres is too far behind: new orders are refused until it catches up");
         }
         let is_late = self.0.is_late.load(Ordering::Relaxed);
+        if self.is_away() && (is_late || self.0.is_needed) {
+            return Some(DOES_NOT_ANSWER);
+        }
         is_late.then_some("Postgres commits too slowly: new orders are refused until it catches up")
+    }
+
+    /// Whether a server does not answer.
+    pub fn is_away(&self) -> bool {
+        self.0.away.iter().any(|away| away.load(Ordering::Relaxed))
+    }
+
+    /// Sets whether a server does not answer.
+    pub fn set_away(&self, server: usize, is_away: bool) {
+        if let Some(away) = self.0.away.get(server) {
+            away.store(is_away, Ordering::Relaxed);
+        }
     }
 
     /// Sets whether new orders are refused because replies wait for Postgres and it commits too slowly.
@@ -119,6 +152,20 @@ mod tests {
         assert_eq!((progress.slowest(), progress.committed()), (Lsn(20), Lsn(40)));
         progress.set_held(1, None);
         assert_eq!(progress.slowest(), Lsn(40));
+    }
+
+    #[test]
+    fn a_server_that_is_away_troubles_who_waits_for_it() {
+        for (progress, is_needed) in [(Progress::new(2), false), (Progress::shared(2), true)] {
+            progress.set_away(1, true);
+            assert_eq!(progress.trouble(), is_needed.then_some(DOES_NOT_ANSWER));
+            progress.set_late(true);
+            assert_eq!(progress.trouble(), Some(DOES_NOT_ANSWER));
+            progress.set_away(1, false);
+            assert!(progress.trouble().unwrap().contains("too slowly"));
+            progress.set_late(false);
+            assert_eq!(progress.trouble(), None);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The thread `postgres-read`: reads orders for threads that must not wait for Postgres.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -20,6 +20,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// How soon a connection that ended by itself is replaced.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Connections: one for single orders, one for lists.
+const LANES: usize = 2;
 
 /// Why an order could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +74,9 @@ impl PostgresReader {
 
     async fn serve(mut self) {
         // One connection for single orders and one for lists, which take longer.
-        let [single, lists] = [(); 2].map(|()| Arc::new(Lane::new(self.server.clone())));
+        let told = Arc::new(Mutex::default());
+        let lane = |()| Arc::new(Lane::new(self.server.clone(), Arc::clone(&told)));
+        let [single, lists] = [(); LANES].map(lane);
         for lane in [&single, &lists] {
             tokio::spawn(Arc::clone(lane).keep_connected());
         }
@@ -99,30 +104,62 @@ impl PostgresReader {
 struct Lane {
     server: PostgresServer,
     current: watch::Sender<Option<Arc<OrderQueries>>>,
+    told: Arc<Mutex<Told>>,
+}
+
+/// What the log says of the connections, which fail and come back together.
+#[derive(Debug, Default)]
+struct Told {
+    /// The last failure.
+    failure: String,
+    /// How many have come back since.
+    back: usize,
+}
+
+impl Told {
+    /// A connection failed. Whether that is news.
+    fn fails(&mut self, failure: &str) -> bool {
+        let is_news = self.failure != failure;
+        *self = Self { failure: failure.to_owned(), back: 0 };
+        is_news
+    }
+
+    /// A connection was made. Whether all have come back with it.
+    fn connects(&mut self) -> bool {
+        self.back += 1;
+        let are_all_back = self.back >= LANES && !self.failure.is_empty();
+        if are_all_back {
+            *self = Self::default();
+        }
+        are_all_back
+    }
 }
 
 impl Lane {
-    fn new(server: PostgresServer) -> Self {
-        Self { server, current: watch::Sender::new(None) }
+    fn new(server: PostgresServer, told: Arc<Mutex<Told>>) -> Self {
+        Self { server, current: watch::Sender::new(None), told }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn keep_connected(self: Arc<Self>) {
         let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
-        let mut logged = String::new();
         loop {
             match OrderQueries::open(&self.server).await {
                 Ok(queries) => {
                     backoff.reset();
-                    logged.clear();
+                    if self.told().connects() {
+                        tracing::info!(server = %self.server, "orders can be read from Postgres again");
+                    }
                     self.current.send_replace(Some(Arc::new(queries)));
                     self.until_lost().await;
                 }
                 Err(error) => {
-                    let text = error.to_string();
-                    if text != logged {
+                    if self.told().fails(&error.to_string()) {
                         let error: &dyn std::error::Error = &error;
                         tracing::warn!(error, "orders cannot be read from Postgres");
-                        logged = text;
                     }
                 }
             }
@@ -190,4 +227,20 @@ impl Lane {
 fn is_too_slow(error: &ProjectionError) -> bool {
     matches!(error, ProjectionError::Refused { source, .. }
         if source.code() == Some(&SqlState::QUERY_CANCELED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_all_connections_is_told_once_and_so_is_its_end() {
+        let mut told = Told::default();
+        assert!(!told.connects() && !told.connects(), "nothing has failed");
+        assert!(told.fails("away") && !told.fails("away"));
+        assert!(!told.connects(), "one is missing");
+        assert!(!told.fails("away"));
+        assert!(!told.connects() && told.connects());
+        assert!(told.fails("away"));
+    }
 }

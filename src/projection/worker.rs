@@ -20,7 +20,8 @@ use super::pace::Pace;
 use super::size::BatchSize;
 use super::unchanged;
 use super::{
-    Owner, OwnersOf, Ownership, PostgresServer, Progress, ProjectionError, ProjectionMetrics, read,
+    Owner, OwnersOf, Ownership, PostgresServer, Progress, ProjectionError, ProjectionMetrics,
+    effect_of_absence, read,
 };
 use crate::shutdown::Shutdown;
 use crate::types::{Backoff, Clock, OrderId};
@@ -44,6 +45,9 @@ const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time for a batch, and for the orders read back for it. After that the worker reconnects
 /// and sends it again.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often a server without work is asked whether it is there, and how long its answer may take.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const IDLE_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long to wait after a stop for the end of the log, and for Postgres to take the rest of it.
 /// What is left is written after the next start.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
@@ -125,6 +129,7 @@ impl ProjectionWorker {
                 Err(error) => error,
             };
             self.metrics.failures.inc();
+            self.progress.set_away(self.number, error.is_absence());
             if self.hold(&error) {
                 continue;
             }
@@ -141,16 +146,14 @@ impl ProjectionWorker {
                 Remedy::Wait => false,
                 Remedy::Operator => true,
             };
+            let effect = effect_of_absence(self.pace.is_eager());
             if needs_operator && is_new {
                 tracing::error!(
                     error = message,
-                    "Postgres is on hold until an operator fixes this; orders continue"
+                    "Postgres is on hold until an operator fixes this; {effect}"
                 );
             } else if is_new {
-                tracing::warn!(
-                    error = message,
-                    "Postgres is not following the log; orders continue"
-                );
+                tracing::warn!(error = message, "Postgres is not following the log; {effect}");
             }
             self.trouble.logged = message;
             let new = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
@@ -234,6 +237,7 @@ impl ProjectionWorker {
         let server = self.server.clone();
         let mut session = within(BEGIN_TIMEOUT, &server, self.begin()).await??;
         let _connected = Raised::new(&self.metrics.connected);
+        self.progress.set_away(self.number, false);
         self.trouble.is_in_session = true;
         self.metrics.batch_events.set(i64::try_from(self.size.events()).unwrap_or(i64::MAX));
         let mut next: Option<Batch> = None;
@@ -255,6 +259,7 @@ impl ProjectionWorker {
                     batch
                 }
                 None => {
+                    self.check_idle(&mut session).await?;
                     self.await_records(&session, is_stopping).await;
                     // The exchange waits where another node may take over.
                     let may_hold_back =
@@ -286,6 +291,18 @@ impl ProjectionWorker {
                 return Ok(End::OfLog);
             }
         }
+    }
+
+    /// Makes sure that a server which has had nothing to do for a while is there.
+    async fn check_idle(&self, session: &mut Following) -> Result<(), ProjectionError> {
+        if session.answered_at.elapsed() < IDLE_CHECK_INTERVAL {
+            return Ok(());
+        }
+        let asked = session.connection.client.batch_execute("");
+        let answered = within(IDLE_CHECK_TIMEOUT, &self.server, asked).await?;
+        answered.map_err(ProjectionError::of(&self.server, "answer"))?;
+        session.answered_at = Instant::now();
+        Ok(())
     }
 
     /// Waits until there is something to write and the pace allows it.
@@ -351,6 +368,7 @@ impl ProjectionWorker {
         for at in &batch.recorded_at {
             self.metrics.lag_seconds.observe(now.micros_since(*at) as f64 / 1e6);
         }
+        session.answered_at = Instant::now();
         session.committed = batch.last;
         session.positions.advance(&batch.touched, batch.last);
         if batch.advances_all {

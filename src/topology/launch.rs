@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::bridge::{
     BridgeMetrics, Follower, FollowerMetrics, FollowerOptions, Publisher, PublisherOptions,
-    RedisAddress,
+    RedisHealth,
 };
 use crate::cluster::{Membership, PartitionMap, Stops};
 use crate::config::ServeArgs;
@@ -85,6 +85,8 @@ pub(super) struct Followed<'a> {
     pub(super) shards: &'a [Arc<ShardWatch>],
     /// The lines for other nodes, while this one reads the feed.
     pub(super) lines: Sender<PublishedLine>,
+    /// Is told how Redis does, if there is one.
+    pub(super) redis: Option<RedisHealth>,
 }
 
 /// Starts thread after thread.
@@ -212,20 +214,20 @@ impl Launch<'_> {
     /// The follower of one of several nodes.
     pub(super) fn follower(
         &self,
-        Followed { market, shards, .. }: &Followed<'_>,
+        Followed { market, shards, redis, .. }: &Followed<'_>,
     ) -> Option<Follower> {
-        let address = self.arguments.redis.clone()?;
+        let health = redis.clone()?;
         let metrics = FollowerMetrics::default();
         self.metrics.register(|registry| metrics.register(registry));
         if !self.arguments.is_member() {
             return None;
         }
         Some(Follower::new(FollowerOptions {
-            address,
             shards: shards.to_vec(),
             interest: Arc::clone(&market.interest),
             role: self.role.clone(),
             shutdown: self.stages.stop_orders.clone(),
+            health,
             metrics,
         }))
     }
@@ -249,18 +251,18 @@ impl Launch<'_> {
 
     pub(super) fn publish_prices(
         &mut self,
-        redis: &RedisAddress,
+        redis: RedisHealth,
         (market, watch): (MarketReader, Arc<ShardWatch>),
         lines: Receiver<PublishedLine>,
     ) -> Result<(), ServeError> {
         let metrics = BridgeMetrics::default();
         self.metrics.register(|registry| metrics.register(registry));
         let publisher = Publisher::new(PublisherOptions {
-            address: redis.clone(),
             market,
             watch,
             role: self.role.clone(),
             lines: self.arguments.is_member().then_some(lines),
+            health: redis,
             metrics,
         });
         // While the streams drain, prices go on.

@@ -42,7 +42,8 @@ pub(super) fn prepare(
     let servers = servers(text, &arguments.schema)?;
     let on_refusal =
         if node::has_been_used(directory)? { OnRefusal::GoOn } else { OnRefusal::Fail };
-    projection::prepare(&servers, arguments.migrate, on_refusal)?;
+    let is_awaited = arguments.commit == CommitTo::Postgres;
+    projection::prepare(&servers, arguments.migrate, (on_refusal, is_awaited))?;
     Ok(Some(servers))
 }
 

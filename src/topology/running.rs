@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bridge::RedisHealth;
 use crate::cluster::PartitionMap;
 use crate::config::ServeArgs;
 use crate::data_dir::DataHome;
@@ -115,6 +116,8 @@ impl Running {
             ),
         });
         let role = if arguments.is_member() { FeedRole::follower() } else { FeedRole::alone() };
+        let redis = arguments.redis.as_ref();
+        let redis = redis.map(|address| RedisHealth::new(address, role.clone()));
         let mut launch = Launch { arguments, metrics, shutdown, role, stages: Stages::new() };
         let records = launch.keep_records(
             start.log,
@@ -129,6 +132,8 @@ impl Running {
         let health = Health {
             log: records.log.clone(),
             postgres: records.postgres.as_ref().map(|side| side.progress.clone()),
+            role: launch.role.clone(),
+            redis: redis.clone().filter(|_| arguments.is_member()),
             exchange_clock_limit: arguments.link.exchange_clock_limit(),
         };
 
@@ -161,10 +166,10 @@ impl Running {
             exchange_clock: commands.exchange_clock().clone(),
         };
         let (lines, published) = mailbox(PUBLISHED_LINES);
-        let followed = Followed { market: &market, shards: &watches, lines };
+        let followed = Followed { market: &market, shards: &watches, lines, redis: redis.clone() };
         launch.read_feed(feed_options, (market_writer, feed_sender), followed)?;
 
-        if let (Some(redis), Some(watch)) = (&arguments.redis, bridge_watch) {
+        if let (Some(redis), Some(watch)) = (redis, bridge_watch) {
             launch.publish_prices(redis, (market.clone(), watch), published)?;
         }
 

@@ -1,5 +1,12 @@
 //! Postgres decides who owns which users: it restarts, and it is out of reach for one member.
 
+#![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use serde_json::json;
+
+use crate::support::Server;
+use crate::support::api::until;
 use crate::support::cluster::{Cluster, Traders};
 use crate::support::postgres::Postgres;
 
@@ -11,11 +18,51 @@ fn a_postgres_that_restarts_moves_no_users() {
     let taken = cluster.metric("node_partitions_taken_total");
     cluster.postgres.stop();
     cluster.await_expired_leases();
+    refuses_orders_truly(&cluster);
     cluster.postgres.start_again();
     traders.await_progress();
     cluster.await_even_shares();
     assert_eq!(cluster.metric("node_partitions_taken_total"), taken, "every owner was first");
+    for member in cluster.running() {
+        member.program.await_error("this node has its lease in Postgres again");
+    }
     traders.end().check(&cluster);
+}
+
+/// While Postgres is away every member says so, whoever has the user, and none that anything was handed over.
+fn refuses_orders_truly(cluster: &Cluster) {
+    let order = json!({"position": "buy", "symbol": "SPY", "numShares": 1});
+    for client in cluster.clients("somebody") {
+        for answer in [client.post("/order", &order), client.get("/orders")] {
+            assert_eq!((answer.status, &answer.body["code"]), (503, &json!("unavailable")));
+            let detail = answer.body["detail"].as_str().unwrap();
+            assert!(detail.contains("does not hear from its database"), "{detail}");
+            assert_eq!(answer.headers["retry-after"], "1");
+        }
+    }
+    for member in cluster.running() {
+        let said = member.await_word("reasons", "postgres", "Postgres does not answer");
+        assert_eq!(said.body["checks"]["postgres"], false);
+        until("the connection to count as lost", || {
+            (member.metric("projection_connected") == 0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn an_idle_member_notices_within_seconds_that_postgres_does_not_answer() {
+    let cluster = Cluster::start(&[]);
+    cluster.postgres.pause();
+    // Nothing is written, and nothing is refused by the system of a process that hangs.
+    for member in cluster.running() {
+        until("the connection to count as lost", || {
+            (member.metric("projection_connected") == 0).then_some(())
+        });
+        member.await_word("reasons", "postgres", "Postgres does not answer");
+        member.program.await_error("Postgres is not following the log; new orders are refused");
+    }
+    cluster.postgres.resume();
+    cluster.running().for_each(Server::await_ready);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use crate::support::events::EventStream;
 use crate::support::price_cluster::{
     Cluster, await_feed, await_same_quote, prices_up_to, trade_until_ids,
 };
+use crate::support::redis::Redis;
 use crate::support::venue::FEED;
+use crate::support::{Server, run};
 
 #[test]
 fn a_follower_shows_the_prices_of_the_holder_under_the_same_ids() {
@@ -85,20 +87,60 @@ fn a_stream_resumes_on_another_node() {
     assert_eq!(next.data["priceInCents"], 20_001, "{known} {last:?} {next:?}");
 }
 
+/// As `/readyz` names it.
+fn name_of(redis: &Redis) -> String {
+    redis.url().replace("redis://", "Redis at ")
+}
+
 #[test]
 fn a_lost_redis_shows_as_a_lost_feed_and_heals() {
     let mut cluster = Cluster::start(2);
     let venue = cluster.venue.clone();
-    venue.trade("SPY", 1_000, 10);
+    let (redis, reads) =
+        (cluster.redis.url().replace("redis://", "Redis at "), "cmdstat_mget:calls=");
+    let follower = &cluster.nodes[1].server;
+    follower.program.await_error("prices and lines about orders come through Redis");
+    for (symbol, cents) in [("SPY", 1_000), ("IBM", 20_000), ("AAPL", 5_000)] {
+        venue.trade(symbol, cents, 10);
+    }
+    until("the keys", || {
+        (cluster.redis.key("stock:last:AAPL")["priceInCents"] == 5_000).then_some(())
+    });
+    // The follower reads the keys of symbols that nobody watches, and now it reads no others.
+    let read = || -> u64 {
+        let counts = cluster.redis.ask(&["INFO", "commandstats"]);
+        let calls = counts.split_once(reads).and_then(|(_, rest)| rest.split_once(','));
+        calls.map_or(0, |(calls, _)| calls.parse().unwrap())
+    };
+    let before = read();
+    until("the key of AAPL to be read", || (read() >= before + 2).then_some(()));
     let mut streams = [0, 1].map(|node: usize| cluster.nodes[node].watch(&["SPY"]));
     for stream in &mut streams {
         prices_up_to(stream, 1_000);
     }
+    assert_eq!(cluster.nodes[1].quote("IBM")["stale"], false);
     cluster.redis.kill();
     await_feed(&mut streams[1], false);
-    assert_eq!(cluster.nodes[1].quote("SPY")["stale"], true);
+    for (symbol, cents) in [("SPY", 1_000), ("IBM", 20_000), ("AAPL", 5_000)] {
+        let quote = cluster.nodes[1].quote(symbol);
+        assert_eq!((&quote["priceInCents"], &quote["stale"]), (&cents.into(), &true.into()));
+    }
+    let [holder, follower] = [0, 1].map(|node: usize| &cluster.nodes[node].server);
+    let said = follower.await_word("reasons", "redis", &format!("{redis} cannot be reached"));
+    assert_eq!((said.status, &said.body["checks"]["redis"]), (503, &false.into()));
+    let feed = said.body["reasons"]["feed"].as_str().unwrap();
+    assert!(feed.contains("through Redis, from node 0"), "{feed}");
+    follower.program.await_error("Redis gives no prices");
     venue.trade("SPY", 1_001, 10);
     prices_up_to(&mut streams[0], 1_001);
+    let said = holder.await_word("warnings", "redis", &format!("{redis} cannot be reached"));
+    assert_eq!((said.status, &said.body["checks"]["redis"]), (200, &true.into()));
+    holder.program.await_error("leaves it to another one as soon as");
+    let output = run(&["nodes", "--postgres", &cluster.database.url]);
+    let listed = String::from_utf8(output.stdout).unwrap();
+    let feed = |line: &str| line.split_whitespace().nth(4).unwrap().to_owned();
+    let feeds: Vec<String> = listed.lines().map(feed).collect();
+    assert_eq!(feeds, ["feed", "yes", "no"], "{listed}");
     cluster.redis.start_again();
     // In either order.
     let (mut is_up, mut has_price) = (false, false);
@@ -110,6 +152,61 @@ fn a_lost_redis_shows_as_a_lost_feed_and_heals() {
     venue.trade("SPY", 1_002, 10);
     prices_up_to(&mut streams[1], 1_002);
     assert_eq!(cluster.nodes[1].quote("SPY")["stale"], false);
+    let [holder, follower] = [0, 1].map(|node: usize| &cluster.nodes[node].server);
+    follower.program.await_error("prices and lines about orders come through Redis");
+    for server in [holder, follower] {
+        let said = server.readiness().unwrap();
+        assert_eq!((&said.body["reasons"], &said.body["warnings"]), (&json!({}), &json!({})));
+    }
+}
+
+#[test]
+fn a_redis_belongs_to_one_deployment() {
+    let cluster = Cluster::start(1);
+    let (venue, node) = (&cluster.venue, &cluster.nodes[0]);
+    let strange = cluster.postgres.create("strange");
+    // Channels, and who is connected, are of all databases of a Redis.
+    for redis in [cluster.redis.url(), format!("{}/1", cluster.redis.url())] {
+        let data = tempfile::tempdir().unwrap();
+        let exchange = venue.address();
+        let settings = ["--exchange", &exchange, "--redis", &redis, "--postgres", &strange.url];
+        let more = ["--commit=postgres", "--migrate", "--keys", &cluster.keys, "--shards", "1"];
+        let stranger = Server::start(data.path(), &[&settings[..], &more[..]].concat());
+        stranger.await_word("warnings", "redis", "belongs to another deployment");
+        stranger.program.await_error("belongs to another deployment");
+        assert!(stranger.program.stop().success());
+    }
+    venue.trade("SPY", 1_234, 10);
+    until("the price", || {
+        (cluster.redis.key("stock:last:SPY")["priceInCents"] == 1_234).then_some(())
+    });
+    assert_eq!(node.server.metric("bridge_failures_total"), 0);
+    assert_eq!(node.server.readiness().unwrap().body["warnings"], json!({}));
+}
+
+#[test]
+fn a_follower_tells_the_last_prices_while_the_feed_is_down_and_whose_silence_it_is() {
+    let cluster = Cluster::start(2);
+    let (venue, [holder, follower]) = (&cluster.venue, &cluster.nodes[..]) else { unreachable!() };
+    venue.trade("IBM", 20_000, 7);
+    until("the key", || {
+        (cluster.redis.key("stock:last:IBM")["priceInCents"] == 20_000).then_some(())
+    });
+    // One whose Redis is another one hears nothing.
+    let (data, other) = (tempfile::tempdir().unwrap(), Redis::start());
+    let lost = cluster.node_with_redis(data.path(), 5, &other.url());
+    let silence = format!("nothing comes through {} from node 0, which", name_of(&other));
+    let said = lost.await_word("reasons", "feed", &silence);
+    assert_eq!(said.body["checks"]["redis"], true);
+    lost.program.await_error(&silence);
+    assert!(lost.program.stop().success());
+    venue.close();
+    let said = follower.server.await_word("reasons", "feed", "the exchange's feed is down");
+    assert!(said.text.contains("says node 0, which reads"), "{}", said.text);
+    assert_eq!(said.body["checks"]["redis"], true);
+    let quotes = [holder, follower].map(|node| node.quote("IBM"));
+    assert_eq!(quotes[0], quotes[1]);
+    assert_eq!((&quotes[0]["priceInCents"], &quotes[0]["stale"]), (&20_000.into(), &true.into()));
 }
 
 #[test]

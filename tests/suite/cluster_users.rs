@@ -66,6 +66,9 @@ fn an_operator_drains_a_member() {
         (listed[1][3] == "0/64").then_some(listed)
     });
     assert_eq!(listed[1][1], "draining");
+    let said = cluster.member(1).await_word("reasons", "running", "draining");
+    assert_eq!((said.status, &said.body["state"]), (503, &"draining".into()));
+    assert_eq!(cluster.member(2).readiness().expect("an answer").body["state"], "ready");
     assert_eq!((&*listed[0][3], &*listed[2][3]), ("32/64", "32/64"));
     // The first has the feed.
     assert_eq!(cluster.member(0).metric("node_leads_feed"), 1);

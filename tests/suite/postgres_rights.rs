@@ -153,7 +153,8 @@ fn a_server_whose_answers_wait_for_postgres_starts_as_well_and_cancels() {
     server.program.kill();
     database.sql("ALTER ROLE writer NOLOGIN");
     let server = Server::start_unready(data.path(), &settings);
-    server.program.await_error(ON_HOLD);
+    let on_hold = ON_HOLD.replace("orders continue", "new orders are refused until then");
+    server.program.await_error(&on_hold);
     let path = format!("/order/{}", order["orderId"].as_str().unwrap());
     // Not answered with an outcome, which Postgres does not have, but sent.
     let alice = server.user(data.path(), "alice");

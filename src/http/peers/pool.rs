@@ -63,6 +63,9 @@ pub(in crate::http) enum Unanswered {
     /// The other node does not have the user any more, or not yet: nothing has happened.
     #[error("that node does not have the user")]
     NotOwner,
+    /// The other node has no answers about orders, as it does not hear from its database: nothing has happened.
+    #[error("that node does not hear from its database")]
+    CutOff,
     /// The other node may have acted on it.
     #[error("the outcome is unknown: {0}")]
     Unknown(String),

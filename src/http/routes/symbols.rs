@@ -87,7 +87,7 @@ pub(in crate::http) async fn get(
     let index = directory.index_of(&symbol).ok_or_else(unknown)?;
     let listing = directory.listing(index).ok_or_else(unknown)?;
     app.await_prices(&[index]).await;
-    let value = market.table.get(index);
+    let (value, is_current) = market.last_value(index);
     // Before the first print of a day, the day's prices are absent, whatever the last price was.
     let traded = |cents: i64| (cents > 0).then_some(cents);
     let quote = Quote {
@@ -99,7 +99,7 @@ pub(in crate::http) async fn get(
         low_in_cents: traded(value.low_cents),
         volume: value.volume,
         timestamp: value.has_price().then_some(value.timestamp.micros()),
-        stale: !market.status.is_up() || !value.has_price(),
+        stale: !is_current || !value.has_price(),
     };
     Ok(json_response(StatusCode::OK, &quote))
 }

@@ -26,6 +26,8 @@ pub(super) struct Following {
     /// The position that all partitions advanced to, and when. The log is kept from there.
     pub(super) all_advanced_to: Lsn,
     pub(super) all_advanced_at: Instant,
+    /// When the server last answered.
+    pub(super) answered_at: Instant,
     /// Whether the connection was logged.
     pub(super) is_logged: bool,
     /// The last change of the partitions that are ours which it knows.
@@ -69,6 +71,7 @@ impl ProjectionWorker {
             committed: from,
             all_advanced_to: from,
             all_advanced_at: Instant::now(),
+            answered_at: Instant::now(),
             is_logged: false,
             owned_since,
         })

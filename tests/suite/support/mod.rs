@@ -277,10 +277,23 @@ impl Server {
     }
 
     pub(crate) fn await_ready(&self) {
-        let url = format!("{}/readyz", self.admin);
         api::until("the server to be ready", || {
-            api::get_anonymously(&url).filter(|answer| answer.status == 200).map(|_| ())
+            self.readiness().filter(|answer| answer.status == 200).map(|_| ())
         });
+    }
+
+    /// What `/readyz` says, if it is answered.
+    pub(crate) fn readiness(&self) -> Option<api::Answer> {
+        api::get_anonymously(&format!("{}/readyz", self.admin))
+    }
+
+    /// Waits until `/readyz` says something with `text` among these, under this name.
+    pub(crate) fn await_word(&self, among: &str, name: &str, text: &str) -> api::Answer {
+        api::until(&format!("{text:?} of {name}"), || {
+            let answer = self.readiness()?;
+            let said = answer.body.get(among)?.get(name)?.as_str()?.contains(text);
+            said.then_some(answer)
+        })
     }
 
     /// The value of a metric, summed over its labels.

@@ -1,5 +1,7 @@
 //! Several nodes with a Postgres, a Redis and an exchange of their own, for tests of prices.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::api::{Client, until};
@@ -59,20 +61,26 @@ impl Cluster {
 
     pub(crate) fn start_node(&self, number: usize) -> Node {
         let data = tempfile::tempdir().expect("a temporary folder");
-        let (exchange, redis) = (self.venue.address(), self.redis.url());
+        let server = self.node_with_redis(data.path(), number, &self.redis.url());
+        server.await_ready();
+        let token = self.token("alice");
+        let alice = Client::new(&server.address, &token);
+        Node { server, alice, token, _data: data }
+    }
+
+    /// A node with this Redis, which need not be ready.
+    pub(crate) fn node_with_redis(&self, data: &Path, number: usize, redis: &str) -> Server {
+        let exchange = self.venue.address();
         let by_relay = self.to_postgres.address.replace("http://", "");
         let postgres = match number {
             0 => self.database.url.replace(&self.postgres.address(), &by_relay),
             _ => self.database.url.clone(),
         };
         let number = format!("--node-id={number}");
-        let settings = ["--exchange", &exchange, "--redis", &redis, "--postgres"];
+        let settings = ["--exchange", &exchange, "--redis", redis, "--postgres"];
         let more = [postgres.as_str(), "--commit=postgres", "--migrate", &number];
         let keys = ["--keys", self.keys.as_str(), "--shards", "1"];
-        let server = Server::start(data.path(), &[&settings[..], &more[..], &keys[..]].concat());
-        let token = self.token("alice");
-        let alice = Client::new(&server.address, &token);
-        Node { server, alice, token, _data: data }
+        Server::start_unready(data, &[&settings[..], &more[..], &keys[..]].concat())
     }
 
     /// A user's token, which every node takes.
