@@ -1,8 +1,6 @@
 //! What would mix up the users of a cluster is refused: a node with another exchange or other keys, and a
 //! restore beside the nodes.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 use crate::support::cluster::Cluster;
 use crate::support::run;
 
