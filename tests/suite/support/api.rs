@@ -50,10 +50,8 @@ pub(crate) fn send(request: Request<Vec<u8>>) -> Option<Answer> {
     answer_of(&agent(PATIENCE), request)
 }
 
-/// Between two polls of a server: fast enough for a test, and leaves it and its neighbours the cores.
-pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(10);
-
-/// Polls until there is a value: for what a server shows, but does not announce.
+/// Polls until there is a value: for what a server shows, but does not announce. Each poll is a request to the
+/// server.
 pub(crate) fn until<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -61,7 +59,7 @@ pub(crate) fn until<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T
             return answer;
         }
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
-        std::thread::sleep(POLL_INTERVAL);
+        std::thread::yield_now();
     }
 }
 

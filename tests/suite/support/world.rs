@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::http::Request;
 
-use super::api::{self, Answer, Client, POLL_INTERVAL, until};
+use super::api::{self, Answer, Client, until};
 use super::venue::{Order, Venue, signature};
 use super::{PATIENCE, Server};
 
@@ -174,7 +174,7 @@ impl Growing {
                 return;
             }
             assert!(started.elapsed() < at_least + PATIENCE, "waited too long: {orders:?}");
-            std::thread::sleep(POLL_INTERVAL);
+            std::thread::yield_now();
         }
     }
 }

@@ -36,7 +36,6 @@ pub(crate) fn assert_records_agree(server: Server, data: &Path, postgres: &str) 
         // Open orders may fill between the two reads.
         while let Err(difference) = compare(&client, user, &databases) {
             assert!(Instant::now() < deadline, "{difference}");
-            std::thread::sleep(api::POLL_INTERVAL);
         }
     }
     for database in &databases {
