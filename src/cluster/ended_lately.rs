@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::host::{Membership, PartitionHost};
 use super::ownership::in_parts;
 use super::{FAILURE_PAUSE, MEMBER_LEASE, NodeError};
-use crate::projection::{Connection, PostgresServer, ended_orders};
+use crate::projection::{Connection, PostgresServer, ended_orders, note_shared_of};
 use crate::types::UserPartition;
 
 /// Orders handed to the orders thread at a time, which merges them into a long list.
@@ -64,6 +64,7 @@ impl<'a, H: PartitionHost> EndedLately<'a, H> {
         let mut ended = ended_orders(client, &self.server, &untold, *ended_window).await?;
         ended.sort_unstable_by_key(|ended| ended.at);
         in_parts(TOLD_AT_ONCE, ended, |some| host.note_ended(some)).await?;
+        note_shared_of(client, &self.server, &untold).await?;
         self.untold.clear();
         Ok(())
     }

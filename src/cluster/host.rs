@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::partition_map::PartitionMap;
 use crate::engine::EndedOrder;
 use crate::order::TrackedOrder;
-use crate::projection::Ownership;
+use crate::projection::{Ownership, SharedId};
 use crate::sync::Refused;
 use crate::types::UserPartition;
 use crate::wal::LogHandle;
@@ -13,6 +13,9 @@ use crate::wal::LogHandle;
 pub trait PartitionHost {
     /// Whether the exchange has been reached since the start.
     fn has_exchange(&self) -> bool;
+
+    /// Whether a partition had open orders a moment ago.
+    fn has_orders(&self, partition: UserPartition) -> bool;
 
     /// Takes over orders of partitions that are not served yet.
     ///
@@ -34,6 +37,12 @@ pub trait PartitionHost {
     /// # Errors
     /// The orders.
     fn note_ended(&self, ended: Vec<EndedOrder>) -> Result<(), Refused<Vec<EndedOrder>>>;
+
+    /// Takes note of exchange ids that several orders share, whoever has these.
+    ///
+    /// # Errors
+    /// The ids.
+    fn note_shared(&self, shared: Vec<SharedId>) -> Result<(), Refused<Vec<SharedId>>>;
 
     /// Stops serving a partition. The answer comes when Postgres has all that happened to it and nothing
     /// more can happen.

@@ -15,6 +15,7 @@ use super::member::Member;
 use super::ownership::Partitions;
 use super::partition_map::PartitionMap;
 use super::session::Session;
+use super::shared_ids::tell_shared_ids;
 use super::{
     FAILURE_PAUSE, LOOK_INTERVAL, MEMBER_LEASE, MEMBER_RENEWAL_INTERVAL, MOVING_LOOK_INTERVAL,
     NodeError, serves_until,
@@ -89,6 +90,7 @@ impl Member {
         let feed_lease = self.feed_lease.take();
         let lease = self.keep_lease(epoch, (&map, host), &stops.shutdown);
         let halts = write_halts(&self.server, (host, &mut halts_changed), &stops.shutdown);
+        let shared_ids = tell_shared_ids(&self.server, host, &stops.shutdown);
         let feed = async {
             if let Some(feed_lease) = feed_lease {
                 feed_lease.keep().await;
@@ -100,7 +102,8 @@ impl Member {
                 never = async { ended_lately.keep().await; std::future::pending().await } => never,
             }
         };
-        let (kept, shared, (), ()) = tokio::join!(end_all(lease, stops), shared, feed, halts);
+        let (kept, shared, (), (), ()) =
+            tokio::join!(end_all(lease, stops), shared, feed, halts, shared_ids);
         kept.and(shared)?;
         if partitions.is_empty() {
             // Nobody has to wait for its end.

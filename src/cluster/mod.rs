@@ -24,6 +24,7 @@ pub(crate) mod ownership;
 mod partition_map;
 pub(crate) mod plan;
 mod session;
+mod shared_ids;
 
 pub use error::NodeError;
 pub use feed_lease::FeedLease;

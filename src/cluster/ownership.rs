@@ -127,7 +127,9 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
         let settles_since = session.since.max(self.runs_since);
         let is_settled = settles_since.elapsed() >= CONNECTED_BEFORE_TAKING;
         let mut moves = view
-            .next_moves(us, served, is_settled)
+            .next_moves(us, served, is_settled, |partition| {
+                self.membership.host.has_orders(partition)
+            })
             .map_err(|lost| NodeError::Fenced { partition: lost.get() })?;
         let owned = view.owned_by(us).len();
         let routes = view.routes(us, |partition| served.contains(&partition));

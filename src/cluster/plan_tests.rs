@@ -151,12 +151,29 @@ fn what_is_served_and_not_owned_is_lost_and_what_is_owned_and_not_served_is_take
     let mut cluster = view(&[member(1, 10), member(2, 11)]);
     settle(&mut cluster);
     let served: BTreeSet<_> = cluster.owned_by(10).into_iter().collect();
-    assert_eq!(cluster.next_moves(10, &served, true), Ok(Moves::default()));
+    assert_eq!(cluster.next_moves(10, &served, true, |_| true), Ok(Moves::default()));
     let lost = *served.first().unwrap();
     cluster.owners[lost.index()] = Some(OwnerRow { epoch: 11, handed_to: None });
-    assert_eq!(cluster.next_moves(10, &served, true), Err(lost));
-    let interrupted = cluster.next_moves(10, &BTreeSet::new(), true).unwrap();
+    assert_eq!(cluster.next_moves(10, &served, true, |_| true), Err(lost));
+    let interrupted = cluster.next_moves(10, &BTreeSet::new(), true, |_| true).unwrap();
     assert_eq!(interrupted.take, cluster.owned_by(10));
+}
+
+#[test]
+fn each_member_gets_one_partition_with_orders_at_a_time_and_all_without() {
+    let mut cluster = view(&[member(1, 10)]);
+    settle(&mut cluster);
+    cluster.members.extend([member(2, 11), member(3, 12)]);
+    let served: BTreeSet<_> = cluster.owned_by(10).into_iter().collect();
+    let given = |has_orders: fn(UserPartition) -> bool| {
+        cluster.next_moves(10, &served, true, has_orders).unwrap().hand_over
+    };
+    assert_eq!(given(|_| true).iter().map(|(_, to)| *to).collect::<Vec<_>>(), [11, 12]);
+    assert_eq!(given(|_| false).len(), 64 - 22);
+    let has_orders = |partition: UserPartition| partition.get() % 4 < 2;
+    let some = given(has_orders);
+    let with_orders = some.iter().filter(|(partition, _)| has_orders(*partition));
+    assert_eq!((some.len(), with_orders.count()), (22 + 2, 2));
 }
 
 #[test]

@@ -45,6 +45,7 @@ impl Engines {
             }
         }
         self.withhold_cancels(first_effect, out);
+        self.look_up_sharing(partition, out);
         let (partitions, turn) = self.parts(out);
         let Some(engine) = partitions.get_mut(partition.index()) else {
             unreachable!("every partition has an engine: {partition:?}");
@@ -127,19 +128,8 @@ impl Engines {
         self.ended.retain(|(_, order_id)| stays(order_id));
         self.orders_looked_up.retain(|order_id, _| stays(order_id));
         self.used_late.retain(|_, order_id| stays(order_id));
-        let mut freed = Vec::new();
-        self.ambiguous.retain(|id, sharing| {
-            sharing.retain(stays);
-            if let [alone] = sharing.as_slice() {
-                freed.push((id.clone(), *alone));
-            }
-            sharing.len() > 1
-        });
-        for (id, alone) in freed {
-            // Nobody here has the id as well any more.
-            self.by_external_id.insert(id, alone);
-            self.mark_sharing(&[alone], false);
-        }
+        // Ids that its orders share with others stay shared: they are another node's now.
+        self.open_elsewhere.retain(|order_id, _| stays(order_id));
         if self.is_reconciling() {
             // Its cursor counts ended orders that are gone.
             self.begin_reconciliation();

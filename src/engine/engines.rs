@@ -50,8 +50,11 @@ pub struct Engines {
     pub(super) orders_looked_up: HashMap<OrderId, bool>,
     /// Unreadable lines about ids that no known order has (yet), with their time of arrival.
     pub(super) unreadable_of_unknown: HashMap<ExternalOrderId, (CompactString, TimestampMicros)>,
-    /// Ids that the exchange gave to several orders, with these orders.
+    /// Ids that the exchange gave to several orders, with these orders. Some may be other nodes'.
     pub(super) ambiguous: HashMap<ExternalOrderId, Vec<OrderId>>,
+    /// Other nodes' orders among those, as far as the exchange was asked about them: the id under which
+    /// its record has them open, if they are.
+    pub(super) open_elsewhere: HashMap<OrderId, Option<ExternalOrderId>>,
     /// Ids of orders that ended before the current feed session and were named by lines of it.
     pub(super) used_late: HashMap<ExternalOrderId, OrderId>,
     /// Ids of orders that ended lately and have left memory; only where other nodes have users.
@@ -79,6 +82,7 @@ impl Engines {
             orders_looked_up: HashMap::new(),
             unreadable_of_unknown: HashMap::new(),
             ambiguous: HashMap::new(),
+            open_elsewhere: HashMap::new(),
             used_late: HashMap::new(),
             forgotten_ids: ForgottenIds::default(),
             now: TimestampMicros::default(),
@@ -242,8 +246,12 @@ impl Engines {
         answer: Option<(TimestampMicros, QueryAnswer)>,
         out: &mut Outbox,
     ) {
-        if answer.is_some() {
+        if let Some((_, answer)) = &answer {
             self.note_answer(now);
+            if self.is_elsewhere(order_id) {
+                self.note_record_elsewhere(order_id, answer, out);
+                return;
+            }
         }
         let has_unmatched_reports = match &answer {
             Some((_, QueryAnswer::Known(record))) => {
@@ -298,7 +306,7 @@ impl Engines {
         report: Report,
         out: &mut Outbox,
     ) -> Option<Report> {
-        if !self.ambiguous.is_empty() && self.ambiguous.contains_key(&report.external_order_id) {
+        if self.is_ambiguous(&report.external_order_id) {
             self.quarantine_ambiguous(now, report, out);
             return None;
         }
@@ -414,6 +422,11 @@ impl Engines {
     /// Number of orders that the exchange may still change.
     pub fn open_orders(&self) -> usize {
         self.partitions.iter().map(Engine::open_orders).sum()
+    }
+
+    /// Whether the exchange may still change any order of a partition.
+    pub fn has_open_orders(&self, partition: UserPartition) -> bool {
+        self.engine(partition).open_orders() > 0
     }
 
     /// Number of unmatched reports.

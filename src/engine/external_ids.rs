@@ -3,8 +3,9 @@
 //! that.
 
 use super::engines::Engines;
+use super::inputs::{ExchangeOrderState, QueryAnswer};
 use super::outbox::{Alert, Effect, Outbox};
-use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
+use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserPartition};
 
 /// How long after the end of its order an exchange id is free for another order. A trading day is
 /// shorter.
@@ -40,12 +41,16 @@ impl Engines {
         at: TimestampMicros,
     ) -> bool {
         let known = *self.by_external_id.get_or_insert(external_order_id.clone(), order_id);
-        if known == order_id {
-            return true;
-        }
         // None before the second order comes.
         let sharing = self.ambiguous.get(external_order_id).map(Vec::as_slice).unwrap_or_default();
         assert!(sharing.is_empty() || sharing.len() > 1, "an ambiguous id is shared");
+        if sharing.is_empty() && known == order_id {
+            return true;
+        }
+        if sharing.contains(&order_id) {
+            self.mark_sharing(&[order_id], true);
+            return false;
+        }
         let is_free_of = |known: &OrderId| {
             *known == order_id
                 || self.order(*known).is_none_or(|order| {
@@ -94,6 +99,60 @@ impl Engines {
         }
     }
 
+    /// Several orders have an id, of which other nodes may have some. Asks about those that are here, and
+    /// looks up those that have left memory. News each time that there is another order among them.
+    pub fn id_is_shared(
+        &mut self,
+        now: TimestampMicros,
+        (id, orders): (&ExternalOrderId, &[OrderId]),
+        is_here: impl Fn(OrderId) -> bool,
+        out: &mut Outbox,
+    ) {
+        self.advance(now);
+        let is_full = self.ambiguous.len() >= MAX_AMBIGUOUS_IDS;
+        if orders.len() < 2 || is_full && !self.ambiguous.contains_key(id) {
+            return;
+        }
+        let sharing = self.ambiguous.entry(id.clone()).or_default();
+        let known = sharing.len();
+        for order_id in orders {
+            if !sharing.contains(order_id) {
+                sharing.push(*order_id);
+            }
+        }
+        if sharing.len() == known {
+            return;
+        }
+        assert!(sharing.len() > 1, "an ambiguous id is shared");
+        let sharing = sharing.clone();
+        self.mark_sharing(&sharing, true);
+        for order_id in sharing {
+            if self.has(order_id) {
+                out.effects.push(Effect::Alert(Alert::ExternalIdReused { order_id }));
+                self.reconcile_in_turn(order_id, out);
+            } else if is_here(order_id) {
+                self.look_up_order(order_id, true, out);
+            }
+        }
+    }
+
+    /// Looks up the orders of a partition that has come which share an id and have ended.
+    pub(super) fn look_up_sharing(&mut self, partition: UserPartition, out: &mut Outbox) {
+        let sharing = self.ambiguous.values().flatten().copied();
+        let of_partition = sharing.filter(|order_id| order_id.partition() == partition);
+        for order_id in of_partition.collect::<Vec<_>>() {
+            if !self.has(order_id) {
+                self.look_up_order(order_id, true, out);
+            }
+        }
+    }
+
+    /// Whether a line under this id may be of several orders, of which this node has at least one.
+    pub(super) fn is_ambiguous(&self, id: &ExternalOrderId) -> bool {
+        !self.ambiguous.is_empty()
+            && self.ambiguous.get(id).is_some_and(|sharing| sharing.iter().any(|id| self.has(*id)))
+    }
+
     /// Notes that an order in memory has this id, and asks about all that share it.
     pub(super) fn share_id(&mut self, id: &ExternalOrderId, order_id: OrderId, out: &mut Outbox) {
         let Some(created_at) = self.order(order_id).map(|order| order.created_at) else {
@@ -121,15 +180,19 @@ impl Engines {
     }
 
     /// Withholds cancels under a shared id, unless the exchange's records have only this order
-    /// under it: no order may be cancelled in place of another. Each query tries them again.
+    /// under it: no order may be cancelled in place of another. Each query tries them again, and the
+    /// exchange is asked about the orders of other nodes.
     pub(super) fn withhold_cancels(&mut self, first_effect: usize, out: &mut Outbox) {
         assert!(first_effect <= out.effects.len(), "effects are only added");
+        let mut elsewhere = Vec::new();
         for effect in out.effects.iter_mut().skip(first_effect) {
             let Effect::Cancel { order_id, external_order_id, .. } = effect else { continue };
             let order_id = *order_id;
             if self.is_cancel_certain(order_id, external_order_id) {
                 continue;
             }
+            let sharing = self.ambiguous.get(external_order_id).into_iter().flatten();
+            elsewhere.extend(sharing.copied().filter(|other| self.is_elsewhere(*other)));
             let orders = &mut self.engine_mut(order_id.partition()).orders;
             let Some(entry) = orders.get_mut(&order_id) else {
                 unreachable!("order {order_id} is in memory: this turn cancels it");
@@ -138,6 +201,50 @@ impl Engines {
             entry.underway.cancel_sent = false;
             entry.underway.cancel_unanswered = false;
             *effect = Effect::Alert(Alert::ExternalIdReused { order_id });
+        }
+        out.effects.extend(elsewhere.into_iter().map(Effect::Query));
+    }
+
+    /// Whether an order that shares an id is another node's.
+    pub(super) fn is_elsewhere(&self, order_id: OrderId) -> bool {
+        self.options.shares_users && !self.has(order_id)
+    }
+
+    /// Takes note of the exchange's record of another node's order that shares an id. Cancels that waited
+    /// for it are tried again.
+    pub(super) fn note_record_elsewhere(
+        &mut self,
+        order_id: OrderId,
+        answer: &QueryAnswer,
+        out: &mut Outbox,
+    ) {
+        let shares = |(_, sharing): &(&ExternalOrderId, &Vec<OrderId>)| sharing.contains(&order_id);
+        let shared: Vec<_> = self
+            .ambiguous
+            .iter()
+            .filter(shares)
+            .map(|(id, orders)| (id.clone(), orders.clone()))
+            .collect();
+        let open_under = match answer {
+            QueryAnswer::Known(record) if record.state == ExchangeOrderState::Open => {
+                Some(record.external_order_id.clone())
+            }
+            QueryAnswer::Known(_) | QueryAnswer::Unknown { .. } | QueryAnswer::Rejected { .. } => {
+                None
+            }
+            QueryAnswer::Unreadable { .. } => return,
+        };
+        if shared.is_empty() {
+            return;
+        }
+        self.open_elsewhere.insert(order_id, open_under);
+        for (id, orders) in shared {
+            for waiting in orders {
+                let wants_cancel = self.order(waiting).is_some_and(|order| order.wants_cancel());
+                if wants_cancel && self.is_cancel_certain(waiting, &id) {
+                    self.reconcile_in_turn(waiting, out);
+                }
+            }
         }
     }
 
@@ -151,6 +258,13 @@ impl Engines {
         };
         // An order in a terminal state cannot be cancelled in place of the other.
         let may_be_meant = |other: &OrderId| {
+            if self.is_elsewhere(*other) {
+                // Nothing is known of it before the exchange has answered.
+                return self
+                    .open_elsewhere
+                    .get(other)
+                    .is_none_or(|under| under.as_ref() == Some(id));
+            }
             is_recorded(other) && self.order(*other).is_some_and(|order| order.is_open())
         };
         is_recorded(&order_id)

@@ -363,7 +363,8 @@ impl Engines {
         text: &str,
         out: &mut Outbox,
     ) {
-        if let Some(orders) = self.ambiguous.get(external_order_id).cloned() {
+        if self.is_ambiguous(external_order_id) {
+            let orders = self.ambiguous.get(external_order_id).cloned().unwrap_or_default();
             return orders.into_iter().for_each(|id| self.unreadable_of(now, id, text, out));
         }
         let known = self.by_external_id.get(external_order_id).copied();

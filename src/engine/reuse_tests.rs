@@ -1,6 +1,6 @@
 //! Exchange ids that are reused for another order in a later session.
 
-use super::test_rig::{OPTIONS, Rig, fill, filled, known};
+use super::test_rig::{OPTIONS, Rig, cancels, external, fill, filled, known};
 use super::*;
 use crate::order::ReportKind;
 use crate::types::{ExternalOrderId, OrderId};
@@ -136,9 +136,79 @@ fn an_order_that_has_left_memory_comes_back_when_its_id_is_used_again() {
     assert!(rig.engines.open_case_count() > 0);
 }
 
+/// An order under the id "x" on a node that shares the users, and one of another node.
+fn shared_with_another_node() -> (Rig, OrderId, OrderId) {
+    let mut rig = Rig::with(EngineOptions { shares_users: true, ..OPTIONS });
+    rig.engines.feed_session(&"s".into(), 0);
+    rig.reconcile();
+    let ours = rig.submitted();
+    let theirs = rig.request("bob", None, 10).order_id;
+    assert_ne!(theirs.partition(), ours.partition());
+    tell_shared(&mut rig, [ours, theirs]);
+    (rig, ours, theirs)
+}
+
+fn tell_shared(rig: &mut Rig, orders: [OrderId; 2]) {
+    let partition = orders[0].partition();
+    let is_here = |order_id: OrderId| order_id.partition() == partition;
+    rig.act(|engines, now, out| {
+        engines.id_is_shared(now, (&external("x"), &orders), is_here, out);
+    });
+}
+
 #[test]
-fn an_order_has_its_id_alone_once_the_other_one_has_gone_to_another_node() {
-    let mut rig = Rig::new();
+fn a_line_under_an_id_that_an_order_of_another_node_has_too_counts_once_a_record_shows_it() {
+    let (mut rig, ours, theirs) = shared_with_another_node();
+    assert_eq!(
+        rig.take(),
+        [Effect::Alert(Alert::ExternalIdReused { order_id: ours }), Effect::Query(ours)]
+    );
+    tell_shared(&mut rig, [theirs, ours]);
+    assert_eq!(rig.take(), [], "it is known");
+    rig.line("x", 1, filled("e", 2));
+    assert_eq!((rig.order(ours).filled_shares, rig.engines.open_case_count()), (0, 1));
+    rig.record(ours, known(ExchangeOrderState::Open, vec![fill("e", 2)]));
+    assert_eq!((rig.order(ours).filled_shares, rig.engines.open_case_count()), (2, 0));
+}
+
+#[test]
+fn an_order_is_not_cancelled_in_place_of_one_of_another_node() {
+    let (mut rig, ours, theirs) = shared_with_another_node();
+    rig.record(ours, known(ExchangeOrderState::Open, Vec::new()));
+    rig.take();
+    rig.cancel(ours, 2);
+    let effects = rig.take();
+    assert_eq!(cancels(&effects), 0);
+    assert!(effects.contains(&Effect::Query(theirs)), "{effects:?}");
+    rig.record(theirs, known(ExchangeOrderState::Open, Vec::new()));
+    let record = |rig: &mut Rig| {
+        rig.sweep(OPTIONS.grace_micros);
+        rig.record(ours, known(ExchangeOrderState::Open, Vec::new()));
+        rig.take()
+    };
+    let effects = record(&mut rig);
+    assert_eq!(cancels(&effects), 0, "the exchange has both under this id");
+    assert!(effects.contains(&Effect::Query(theirs)), "it is asked again");
+    rig.record(theirs, known(ExchangeOrderState::Cancelled, Vec::new()));
+    assert!(rig.take().contains(&Effect::Query(ours)), "the way is free");
+    assert_eq!(cancels(&record(&mut rig)), 1);
+}
+
+#[test]
+fn an_order_that_shares_its_id_comes_back_when_its_partition_does() {
+    let mut rig = Rig::with(EngineOptions { shares_users: true, ..OPTIONS });
+    let [ours, theirs] = ["alice", "bob"].map(|user| rig.request(user, None, 10).order_id);
+    rig.act(|engines, now, out| {
+        engines.id_is_shared(now, (&external("x"), &[ours, theirs]), |_| false, out);
+    });
+    assert_eq!(rig.take(), [], "both are other nodes'");
+    rig.act(|engines, now, out| engines.adopted(now, ours.partition(), out));
+    assert_eq!(rig.take(), [Effect::LookUpOrder(ours)]);
+}
+
+#[test]
+fn an_id_stays_shared_when_one_of_its_orders_goes_to_another_node() {
+    let mut rig = Rig::with(EngineOptions { shares_users: true, ..OPTIONS });
     rig.engines.feed_session(&"s".into(), 0);
     rig.reconcile();
     let mine = rig.submitted();
@@ -148,9 +218,7 @@ fn an_order_has_its_id_alone_once_the_other_one_has_gone_to_another_node() {
     rig.act(|engines, now, out| engines.create(now, request, ReplyTo(2), out));
     rig.accept(theirs, "x");
     assert!(rig.take().contains(&Effect::Alert(Alert::ExternalIdReused { order_id: theirs })));
+    rig.act(|engines, _, out| drop(engines.drop_partition(partition, out)));
     rig.line("x", 1, filled("first", 10));
     assert_eq!(rig.order(mine).filled_shares, 0, "it may be the other's");
-    rig.act(|engines, _, out| drop(engines.drop_partition(partition, out)));
-    rig.line("x", 2, filled("second", 4));
-    assert_eq!(rig.order(mine).filled_shares, 4);
 }

@@ -36,7 +36,7 @@ fn creates_are_refused_while_the_exchange_is_away_and_recorded_orders_go_on() {
     // The probe is answered, then a single order is admitted.
     loop {
         match node.create(request("bob", None, 10)) {
-            CreateReply::ExchangeAway => std::thread::sleep(Duration::from_millis(1)),
+            CreateReply::ExchangeAway => std::thread::yield_now(),
             CreateReply::Pending(order) => break drop(node.wait_for(&order, Status::Submitted)),
             CreateReply::Accepted(_) => break,
             other => panic!("not accepted: {other:?}"),

@@ -274,6 +274,8 @@ impl Driver {
         let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         let backlog = self.backlog();
         self.metrics.open_orders.set(gauge(self.engines.open_orders()));
+        let engines = &self.engines;
+        self.publisher.views().note_open_orders(|partition| engines.has_open_orders(partition));
         self.metrics.ended_orders.set(gauge(self.publisher.ended_orders()));
         self.metrics.open_cases.set(gauge(self.engines.open_case_count()));
         self.metrics.unmatched_reports.set(gauge(self.engines.unmatched_reports()));

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use crate::engine::EndedOrder;
 use crate::order::TrackedOrder;
+use crate::projection::SharedId;
 use crate::types::{MonotonicMicros, UserId, UserPartition};
 use crate::wal::Lsn;
 
@@ -20,6 +21,8 @@ pub enum PartitionCommand {
     Serve(UserPartition, oneshot::Sender<()>),
     /// Orders of partitions that are served now, which ended lately.
     Ended(Vec<EndedOrder>),
+    /// Exchange ids that several orders share, of which other nodes may have some.
+    Shared(Vec<SharedId>),
     /// Stops serving a partition's users. Answered when nothing of the partition can happen here any
     /// more and Postgres has all that did.
     Release(UserPartition, oneshot::Sender<()>),

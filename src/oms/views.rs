@@ -40,6 +40,8 @@ struct Views {
     forgotten: AtomicU64,
     /// Where each user partition came from another node; 0 if it never did.
     came: [AtomicU64; USER_PARTITIONS],
+    /// A bit for each user partition that had open orders when that was last looked at.
+    with_open_orders: AtomicU64,
     /// Whether reads are blocked.
     are_hidden: AtomicBool,
     /// The newest cancels that the exchange refused, oldest first, with its reasons: for the
@@ -76,6 +78,7 @@ impl CommittedViews {
             shown_at: AtomicU64::new(0),
             forgotten: AtomicU64::new(last.0),
             came: [const { AtomicU64::new(0) }; USER_PARTITIONS],
+            with_open_orders: AtomicU64::new(u64::MAX),
             are_hidden: AtomicBool::new(false),
             refused_cancels: Mutex::default(),
         }))
@@ -106,6 +109,18 @@ impl CommittedViews {
     /// A user's orders in memory; `None` for a user without any.
     pub fn user(&self, user: &UserId) -> Option<Arc<UserView>> {
         self.0.users.get(user).map(|view| Arc::clone(&view))
+    }
+
+    /// Notes which user partitions have open orders.
+    pub(super) fn note_open_orders(&self, has_any: impl Fn(UserPartition) -> bool) {
+        let with_any = UserPartition::all().filter(|partition| has_any(*partition));
+        let bits = with_any.fold(0, |bits, partition| bits | 1 << partition.get());
+        self.0.with_open_orders.store(bits, Ordering::Relaxed);
+    }
+
+    /// Whether a user partition had open orders about a second ago.
+    pub fn has_open_orders(&self, partition: UserPartition) -> bool {
+        self.0.with_open_orders.load(Ordering::Relaxed) & (1 << partition.get()) != 0
     }
 
     /// Whether nobody may read these orders, nor those in the store: with `--commit postgres`,

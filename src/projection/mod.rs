@@ -76,6 +76,7 @@ mod rows;
 mod schema;
 mod servers;
 mod session;
+mod shared_ids;
 mod size;
 mod stray_rows;
 mod transaction;
@@ -105,6 +106,8 @@ pub use progress::{DOES_NOT_ANSWER, Progress};
 pub use reader::PostgresReader;
 pub use restore::PostgresRestore;
 pub use servers::{PostgresServer, PostgresServers, ServersError};
+pub use shared_ids::SharedId;
+pub(crate) use shared_ids::{SharedIds, note_shared_of};
 pub use stray_rows::OrderRow;
 pub use worker::ProjectionWorker;
 
@@ -190,6 +193,7 @@ pub fn projection(
             epoch: None,
             ownership: options.ownership.clone(),
             size: size::BatchSize::default(),
+            sharing: rows::ExternalRows::default(),
             held: held::Held::default(),
             is_session_checked: false,
             trouble: worker::Trouble::default(),

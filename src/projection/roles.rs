@@ -100,6 +100,7 @@ fn rights(server: &PostgresServer, role: &str) -> Vec<Right> {
         "nodes",
         "leases",
         "kill_switch",
+        "shared_external_orders",
     ];
     let epochs = format!("{own}.node_epochs");
     let make_day = format!("{own}.make_order_events_partition(integer)");

@@ -311,6 +311,13 @@ impl ExecutionRows {
 }
 
 impl ExternalRows {
+    /// Adds all rows of others.
+    pub(super) fn append(&mut self, others: Self) {
+        self.external_order_id.extend(others.external_order_id);
+        self.user_id.extend(others.user_id);
+        self.order_id.extend(others.order_id);
+    }
+
     pub(super) fn push(&mut self, external_order_id: &str, user: &UserId, order_id: OrderId) {
         self.external_order_id.push(Text::new(external_order_id));
         self.user_id.push(user_text(user));

@@ -45,6 +45,15 @@ pub(super) enum Part {
     Feed,
 }
 
+/// What became of a batch.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// The parts with rows that Postgres did not take, and how many.
+    pub(super) unchanged: Vec<(Part, u64)>,
+    /// Exchange ids of the batch were there already, of these orders or of others.
+    pub(super) shares_ids: bool,
+}
+
 /// The prepared statements of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Statements {
@@ -75,15 +84,14 @@ impl Statements {
         Ok(())
     }
 
-    /// Writes a batch and advances the positions, or does neither. Returns the parts with rows that
-    /// Postgres did not take, and how many.
+    /// Writes a batch and advances the positions, or does neither.
     pub(super) async fn write(
         &mut self,
         client: &Client,
         server: &PostgresServer,
         (log_id, epoch, positions): (LogId, i64, &Positions),
         batch: &Batch,
-    ) -> Result<Vec<(Part, u64)>, ProjectionError> {
+    ) -> Result<Written, ProjectionError> {
         let (touched, known) = positions.of(&batch.touched);
         let lsn = bigint(batch.last.0);
         let feed = batch.feed.as_ref().map(|(lsn, feed)| {
@@ -118,7 +126,14 @@ impl Statements {
             answers.iter().skip(1).map(|answer| *answer.as_ref().unwrap_or(&0)).collect();
         // Later errors are only consequences of the first.
         match answers.into_iter().find_map(Result::err) {
-            None => Ok(not_taken(batch, sent.into_iter().zip(taken))),
+            None => {
+                let external = sent.iter().zip(&taken).find(|(part, _)| **part == Part::External);
+                let external = external.map_or(0, |(_, taken)| *taken);
+                Ok(Written {
+                    shares_ids: batch.copy.is_none() && external < batch.external.len() as u64,
+                    unchanged: not_taken(batch, sent.into_iter().zip(taken)),
+                })
+            }
             Some(error) if error.code().map(SqlState::code) == Some(position::SUPERSEDED) => {
                 let found = newest_epoch(client, server).await?;
                 let server = server.to_string();

@@ -17,7 +17,10 @@ use super::error::Remedy;
 use super::held::Held;
 use super::intake::{Intake, Taken};
 use super::pace::Pace;
+use super::rows::ExternalRows;
+use super::shared_ids::SharedIdNotes;
 use super::size::BatchSize;
+use super::transaction::Written;
 use super::unchanged;
 use super::{
     Owner, OwnersOf, Ownership, PostgresServer, Progress, ProjectionError, ProjectionMetrics,
@@ -69,6 +72,8 @@ pub struct ProjectionWorker {
     /// Where other nodes write other partitions: which ones are ours.
     pub(super) ownership: Option<Ownership>,
     pub(super) size: BatchSize,
+    /// Orders with exchange ids that were there already, of which the other nodes have not been told.
+    pub(super) sharing: ExternalRows,
     /// Partitions that wait for an operator.
     pub(super) held: Held,
     /// Whether a pooler was ruled out.
@@ -251,6 +256,7 @@ impl ProjectionWorker {
                 }
             }
             self.follow_ownership(&mut session).await?;
+            self.note_shared_ids(&mut session).await?;
             let mut batch = match next.take() {
                 Some(batch) => {
                     if !is_stopping {
@@ -346,7 +352,7 @@ impl ProjectionWorker {
         let write = session.statements.write(client, &self.server, names, &batch);
         let (written, next) =
             tokio::join!(biased; write, self.prepare_ahead(client, &mut session.intake));
-        let unchanged = written?;
+        let Written { unchanged, shares_ids } = written?;
         let next = next?;
         let size_before = self.size.events();
         self.size.passed();
@@ -378,11 +384,30 @@ impl ProjectionWorker {
             self.claim.advance(session.positions.least().min(batch.last));
         }
         self.progress.reach(self.number, batch.last);
+        if shares_ids && self.ownership.is_some() {
+            self.sharing.append(batch.external);
+            self.note_shared_ids(session).await?;
+        }
         self.metrics.position.set(self.progress.committed().0.cast_signed());
         let lag = self.log.committed().0.saturating_sub(self.progress.slowest().0);
         self.metrics.lag_records.set(lag.cast_signed());
         session.intake.working.shrink(MAX_WORKING_ORDERS, batch.last);
         Ok(next)
+    }
+
+    /// Tells the other nodes which orders share an exchange id, if that was not told yet.
+    async fn note_shared_ids(&mut self, session: &mut Following) -> Result<(), ProjectionError> {
+        if self.sharing.is_empty() {
+            return Ok(());
+        }
+        let client = &session.connection.client;
+        let notes = match &mut session.shared_id_notes {
+            Some(notes) => notes,
+            none => none.insert(SharedIdNotes::prepare(client, &self.server).await?),
+        };
+        notes.write(client, &self.server, &self.sharing).await?;
+        self.sharing = ExternalRows::default();
+        Ok(())
     }
 
     /// The next batch, if there are enough records for a full one.

@@ -7,6 +7,7 @@ use crate::engine::EndedOrder;
 use crate::market::SharedDirectory;
 use crate::oms::{HaltsDraft, HaltsLook, OrderCommands, PartitionCommand};
 use crate::order::TrackedOrder;
+use crate::projection::SharedId;
 use crate::sync::Refused;
 use crate::types::UserPartition;
 
@@ -38,6 +39,10 @@ impl PartitionHost for OrdersHost {
         !self.directory.load().is_empty()
     }
 
+    fn has_orders(&self, partition: UserPartition) -> bool {
+        self.commands.views().has_open_orders(partition)
+    }
+
     fn adopt(&self, orders: Vec<TrackedOrder>) -> Result<(), Refused<Vec<TrackedOrder>>> {
         let sent = self.commands.move_partition(PartitionCommand::Adopt(orders));
         sent.map_err(|back| {
@@ -62,6 +67,16 @@ impl PartitionHost for OrdersHost {
         sent.map_err(|back| {
             refused(back, |command| match command {
                 PartitionCommand::Ended(ended) => Some(ended),
+                _ => None,
+            })
+        })
+    }
+
+    fn note_shared(&self, shared: Vec<SharedId>) -> Result<(), Refused<Vec<SharedId>>> {
+        let sent = self.commands.move_partition(PartitionCommand::Shared(shared));
+        sent.map_err(|back| {
+            refused(back, |command| match command {
+                PartitionCommand::Shared(shared) => Some(shared),
                 _ => None,
             })
         })

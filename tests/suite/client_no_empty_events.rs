@@ -7,8 +7,9 @@
 )]
 
 use crate::support::clients::{LineClient, Seen, SseClient};
+use crate::support::events::EventStream;
 use crate::support::market::Market;
-use crate::support::{Server, api, token};
+use crate::support::{Server, token};
 use serde_json::{Value, json};
 
 /// Starts a client for an address and a token.
@@ -30,12 +31,10 @@ impl World {
         Ok(Self { data, market, server })
     }
 
-    /// Waits for more heartbeats.
-    fn await_heartbeats(&self, count: u64) {
-        let before = self.server.metric("stream_heartbeats_total");
-        api::until("heartbeats", || {
-            (self.server.metric("stream_heartbeats_total") >= before + count).then_some(())
-        });
+    /// Waits for heartbeats, which older streams have as well.
+    fn await_heartbeats(&self, token: &str, count: usize) {
+        let stream = EventStream::get(&self.server.address, token, "symbols=SPY", "");
+        stream.await_heartbeats(count);
     }
 }
 
@@ -54,7 +53,7 @@ fn sees_no_empty_event(start: Start) {
         assert_eq!(next(&mut client).name, "open");
         let mut id = String::new();
         for round in 1..=2 {
-            world.await_heartbeats(2);
+            world.await_heartbeats(&token, 2);
             let cents = 1_000 + round;
             let sequence = world.market.print("SPY", cents);
             let seen = loop {
@@ -74,7 +73,7 @@ fn sees_no_empty_event(start: Start) {
     let alice = world.server.user(world.data.path(), "alice");
     let mut orders = start(&format!("{}/orders/stream", world.server.address), &token);
     assert_eq!(next(&mut orders).name, "open");
-    world.await_heartbeats(2);
+    world.await_heartbeats(&token, 2);
     let order = json!({"position": "buy", "symbol": "SPY", "numShares": 1, "priceInCents": 1});
     alice.post("/order", &order);
     assert_eq!(next(&mut orders).data["status"], "pending");

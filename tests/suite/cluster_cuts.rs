@@ -1,10 +1,5 @@
 //! Members that cannot reach each other, or Redis, and what else fails at once.
 
-#![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
-
-use serde_json::Value;
-use ureq::http::Method;
-
 use crate::support::api::{self, until};
 use crate::support::cluster::{Cluster, Placed, Traders, id_of};
 use crate::support::relay::Relay;
@@ -23,10 +18,7 @@ fn buy(cluster: &Cluster, round: &str, placed: &mut Placed) {
         bought.push((client, id));
     }
     for (mut client, id) in bought {
-        until("a fill", || {
-            let order = client.send(&Method::GET, &format!("/order/{id}"), &Value::Null);
-            matches!(order.body["status"].as_str(), Some("filled" | "failed")).then_some(())
-        });
+        client.await_status(&id, &["filled", "failed"]);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::support::run;
 fn who_has_another_exchange_or_other_keys_does_not_join_and_nothing_is_restored() {
     let cluster = Cluster::start(&[]);
     let said = cluster.refusal(("--exchange", "http://127.0.0.1:9"));
-    for expected in ["shares users", &cluster.exchange.address, "http://127.0.0.1:9", "--exchange"]
+    for expected in ["shares users", &cluster.exchange_address, "http://127.0.0.1:9", "--exchange"]
     {
         assert!(said.contains(expected), "{expected} is missing: {said}");
     }

@@ -30,8 +30,7 @@ fn place_and_fill(world: &World) -> String {
 
 /// Waits until both sides have it open, or it was found and cancelled.
 fn await_agreement(world: &World, order: &str) -> Order {
-    until("both sides to agree", || {
-        let ours = world.alice.order(order);
+    world.alice.await_order("both sides to agree", order, |ours| {
         let theirs = world.venue.order(order);
         let is_open = ["submitted", "partially_filled"].contains(&ours["status"].as_str()?);
         let agree = ours["filledShares"] == theirs.filled_shares()

@@ -17,6 +17,7 @@ mod cluster_operators;
 mod cluster_postgres;
 mod cluster_prices;
 mod cluster_requests;
+mod cluster_shared_ids;
 mod cluster_users;
 mod cluster_webhook;
 mod contract_bodies;

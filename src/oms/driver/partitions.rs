@@ -6,7 +6,8 @@ use super::Driver;
 use crate::engine::EndedOrder;
 use crate::oms::partitions::{Going, PartitionCommand};
 use crate::order::TrackedOrder;
-use crate::types::Moment;
+use crate::projection::SharedId;
+use crate::types::{Moment, OrderId};
 
 /// How long a partition waits, once it takes no requests, for answers to the earlier ones. Clients
 /// that have none by then are answered without an outcome.
@@ -39,6 +40,15 @@ impl Driver {
                 let here = |ended: &EndedOrder| self.partitions.has(ended.order_id.partition());
                 let ended = ended.into_iter().filter(here).collect();
                 self.engines.adopt_ended(now.wall, ended);
+            }
+            PartitionCommand::Shared(shared) => {
+                let partitions = &self.partitions;
+                let here = |order_id: OrderId| partitions.has(order_id.partition());
+                for SharedId { id, orders } in shared {
+                    let sharing = (&id, orders.as_slice());
+                    self.engines.id_is_shared(now.wall, sharing, here, &mut self.outbox);
+                }
+                self.admit_decided();
             }
             PartitionCommand::Release(partition, reply) => {
                 let give_up = now.monotonic.saturating_add(STOP_PATIENCE);

@@ -8,6 +8,7 @@ use tokio_postgres::Client;
 use super::super::connection::{Connection, MEMBER_SESSION, in_time};
 use super::super::intake::Intake;
 use super::super::position::{self, Claim, OurLog, Positions};
+use super::super::shared_ids::SharedIdNotes;
 use super::super::transaction::Statements;
 use super::super::{Ownership, OwnershipChange, ProjectionError, migrations, preflight};
 use super::ProjectionWorker;
@@ -17,6 +18,8 @@ use crate::wal::{Lsn, WalError};
 pub(super) struct Following {
     pub(super) connection: Connection,
     pub(super) statements: Statements,
+    /// Prepared when the first exchange id is there already.
+    pub(super) shared_id_notes: Option<SharedIdNotes>,
     pub(super) epoch: i64,
     pub(super) intake: Intake,
     /// The positions of the partitions, as known here.
@@ -65,6 +68,7 @@ impl ProjectionWorker {
         Ok(Following {
             connection,
             statements: Statements::default(),
+            shared_id_notes: None,
             epoch: claim.epoch,
             intake: Intake::new(reader, claim.positions.clone(), written, self.held.partitions()),
             positions: claim.positions,

@@ -243,7 +243,9 @@ impl Mover {
         let (us, now) = (shared.epoch, around.now.monotonic);
         let connected_at = self.connected.map_or(now, |(_, at)| at);
         let is_settled = now.saturating_since(connected_at) >= CONNECTED_BEFORE_TAKING;
-        let moves = view.next_moves(us, &self.served, is_settled);
+        let views = shared.commands.views();
+        let has_orders = |partition| views.has_open_orders(partition);
+        let moves = view.next_moves(us, &self.served, is_settled, has_orders);
         let moves = moves.map_err(|_lost| End::Fenced)?;
         let served = &self.served;
         let routes = view.routes(us, |partition| served.contains(&partition));

@@ -6,11 +6,12 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 
 use super::access::audit;
 use super::{await_outcome, await_stream, await_trading, enter};
+use crate::support::events::EventStream;
 use crate::support::market::Market;
 use crate::support::ports::free_address;
 use crate::support::relay::Relay;
 use crate::support::webdriver::{Browser, Outcome};
-use crate::support::{Exchange, Program, Server, api};
+use crate::support::{Exchange, Program, Server, api, token};
 
 /// What the page shows of the newest price and its freshness.
 const LOOK: &str = "
@@ -83,10 +84,8 @@ fn a_silent_market_is_live_for_as_long_as_the_server_is() -> Outcome<()> {
     await_stream(&browser, "live")?;
     browser.run(NOTE_STATES)?;
     // Only heartbeats, for longer than the page's timeout.
-    let before = server.metric("stream_heartbeats_total");
-    api::until("heartbeats", || {
-        (server.metric("stream_heartbeats_total") >= before + 3).then_some(())
-    });
+    let token = token(data.path(), "bob");
+    EventStream::get(&server.address, &token, "symbols=SPY", "").await_heartbeats(3);
     assert_eq!(browser.run("return states.join()")?, "");
     Ok(())
 }

@@ -7,6 +7,7 @@ use ureq::Agent;
 use ureq::http::{Method, Request};
 
 use super::PATIENCE;
+use super::events::EventStream;
 
 /// One answer.
 #[derive(Debug)]
@@ -132,9 +133,37 @@ impl Client {
 
     /// Waits until an order has a status.
     pub(crate) fn await_status(&self, id: &str, status: &str) -> Value {
-        until(&format!("order {id} to be {status}"), || {
-            Some(self.order(id)).filter(|order| order["status"] == status)
+        self.await_order(&format!("order {id} to be {status}"), id, |order| {
+            (order["status"] == status).then(|| order.clone())
         })
+    }
+
+    /// Waits for what an order has to show. The stream announces each change, so the order is read after the
+    /// stream has opened, and again after each of its blocks.
+    pub(crate) fn await_order<T>(
+        &self,
+        what: &str,
+        id: &str,
+        mut look: impl FnMut(&Value) -> Option<T>,
+    ) -> T {
+        let mut stream = self.order_stream();
+        until(what, || {
+            let found = look(&self.order(id));
+            if found.is_none() && stream.as_mut().is_none_or(|stream| stream.next().is_none()) {
+                stream = self.order_stream();
+            }
+            found
+        })
+    }
+
+    /// A stream of the user's orders; `None` where the server takes no more.
+    pub(crate) fn order_stream(&self) -> Option<EventStream> {
+        let request = format!(
+            "GET /orders/stream HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\n\r\n",
+            self.token
+        );
+        let stream = EventStream::send(&self.address, &request);
+        stream.head.first().is_some_and(|line| line.contains(" 200 ")).then_some(stream)
     }
 
     /// Every order of the user, newest first, over as many pages as it takes.

@@ -4,17 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::http::Method;
 
+use super::events::EventStream;
 use super::postgres::{Database, Postgres};
 use super::redis::Redis;
 use super::relay::Relay;
-use super::{Exchange, Program, Server, api, ports, run};
+use super::{Exchange, PATIENCE, Program, Server, api, ports, run};
 
 /// Members of a cluster.
 const MEMBERS: usize = 3;
@@ -22,6 +23,8 @@ const MEMBERS: usize = 3;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a client whom no member has served leaves them alone, unless its test ends.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// How long a trader waits after each order, unless its test ends.
+const TRADING_PAUSE: Duration = Duration::from_millis(50);
 
 /// A cluster. Everything ends with it.
 pub(crate) struct Cluster {
@@ -32,7 +35,9 @@ pub(crate) struct Cluster {
     pub to_postgres: Relay,
     pub to_redis: Relay,
     keys: String,
-    pub exchange: Exchange,
+    /// `http://host:port`.
+    pub exchange_address: String,
+    _exchange: Option<Exchange>,
     pub redis: Redis,
     pub database: Database,
     pub postgres: Postgres,
@@ -50,8 +55,26 @@ impl Cluster {
     /// The same, with a Postgres by this address of its database.
     pub(crate) fn start_with(postgres: Postgres, database: Database, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let redis = Redis::start();
         let exchange = Exchange::start(&folder.path().join("exchange"), &["--speed", "20"]);
+        let address = exchange.address.clone();
+        Self::start_in(folder, (address, Some(exchange)), (postgres, database), more)
+    }
+
+    /// The same, with the exchange at this address.
+    pub(crate) fn start_at(exchange_address: String, more: &[&str]) -> Self {
+        let postgres = Postgres::start();
+        let database = postgres.database();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(folder, (exchange_address, None), (postgres, database), more)
+    }
+
+    fn start_in(
+        folder: TempDir,
+        (exchange_address, exchange): (String, Option<Exchange>),
+        (postgres, database): (Postgres, Database),
+        more: &[&str],
+    ) -> Self {
+        let redis = Redis::start();
         let mut settings: Vec<String> = [
             "--postgres",
             &database.url,
@@ -59,7 +82,7 @@ impl Cluster {
             "--commit",
             "postgres",
             "--exchange",
-            &exchange.address,
+            &exchange_address,
             "--shards",
             "1",
             "--redis",
@@ -81,7 +104,8 @@ impl Cluster {
             to_postgres,
             to_redis,
             keys,
-            exchange,
+            exchange_address,
+            _exchange: exchange,
             redis,
             database,
             postgres,
@@ -218,6 +242,15 @@ impl Cluster {
         ClusterClient { members: self.addresses.iter().map(client).collect(), preferred: 0 }
     }
 
+    /// The member that has the user of an order.
+    pub(crate) fn owner_of(&self, order: &str) -> i64 {
+        self.database.number(&format!(
+            "SELECT node_id FROM orders JOIN projection USING (user_partition) \
+             JOIN nodes ON nodes.epoch = projection.epoch \
+             WHERE is_current AND order_id = '{order}'"
+        ))
+    }
+
     /// Every order that the exchange has, by our id: how many there are under it.
     pub(crate) fn orders_at_exchange(&self) -> BTreeMap<String, usize> {
         let mut orders = BTreeMap::new();
@@ -241,7 +274,7 @@ impl Cluster {
         loop {
             let after = orders.last().map(|last| text_of(last, "externalOrderId"));
             let after = after.unwrap_or_default();
-            let url = format!("{}/admin/orders?after={after}", self.exchange.address);
+            let url = format!("{}/admin/orders?after={after}", self.exchange_address);
             let page = api::get_anonymously(&url).expect("the exchange answers").body;
             let page = page["orders"].as_array().expect("a list");
             if page.is_empty() {
@@ -294,6 +327,23 @@ impl ClusterClient {
         self.send(&Method::POST, "/order", &order)
     }
 
+    /// Waits until an order has one of these states. Its changes are announced on a stream.
+    pub(crate) fn await_status(&mut self, id: &str, wanted: &[&str]) {
+        let path = format!("/order/{id}");
+        let mut stream = None;
+        api::until(&format!("order {id} to be {wanted:?}"), || {
+            let order = self.send(&Method::GET, &path, &Value::Null);
+            if order.body["status"].as_str().is_some_and(|status| wanted.contains(&status)) {
+                return Some(());
+            }
+            let heard = stream.as_mut().map(EventStream::next);
+            if heard.flatten().is_none() {
+                stream = self.members[self.preferred].order_stream();
+            }
+            None
+        });
+    }
+
     /// All orders, newest first.
     pub(crate) fn all_orders(&mut self) -> Vec<Value> {
         let mut orders = Vec::new();
@@ -315,7 +365,14 @@ impl ClusterClient {
 pub(crate) struct Traders {
     stop: Arc<AtomicBool>,
     placing: Vec<std::thread::JoinHandle<()>>,
-    placed: Arc<Mutex<Placed>>,
+    placed: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    placed: Mutex<Placed>,
+    /// There is more.
+    acknowledged: Condvar,
 }
 
 /// What was acknowledged.
@@ -348,7 +405,7 @@ impl Traders {
         let placing = (0..users).map(|number| {
             let user = format!("trader-{number}");
             let mut client = cluster.client(&user);
-            let (stop, placed): (_, Arc<Mutex<Placed>>) = (Arc::clone(&stop), Arc::clone(&placed));
+            let (stop, shared): (_, Arc<Shared>) = (Arc::clone(&stop), Arc::clone(&placed));
             std::thread::spawn(move || {
                 let mut last = Instant::now();
                 for count in 0.. {
@@ -358,10 +415,13 @@ impl Traders {
                     let key = count.to_string();
                     let answer = client.place(&key, Some(1));
                     let id = id_of(&answer);
-                    let mut placed = placed.lock().expect("nobody panicked");
+                    let mut placed = shared.placed.lock().expect("nobody panicked");
                     placed.orders.entry((user.clone(), key)).or_default().insert(id);
                     let pause = placed.longest_pauses.entry(user.clone()).or_default();
                     *pause = last.elapsed().max(*pause);
+                    drop(placed);
+                    shared.acknowledged.notify_all();
+                    std::thread::park_timeout(TRADING_PAUSE);
                     last = Instant::now();
                 }
             })
@@ -372,21 +432,24 @@ impl Traders {
 
     /// Waits until each user has had some more orders acknowledged.
     pub(crate) fn await_progress(&self) {
-        let counts = || {
-            let placed = self.placed.lock().expect("nobody panicked");
+        let counts = |placed: &Placed| {
             let mut counts: BTreeMap<String, usize> = BTreeMap::new();
             for (user, _) in placed.orders.keys() {
                 *counts.entry(user.clone()).or_default() += 1;
             }
             counts
         };
-        let before = counts();
-        api::until("every user to trade", || {
-            let now = counts();
+        let placed = self.placed.placed.lock().expect("nobody panicked");
+        let before = counts(&placed);
+        let lacks_any = |placed: &mut Placed| {
+            let now = counts(placed);
             let has_more =
                 |user: &String| now.get(user) >= before.get(user).map(|n| n + 3).as_ref();
-            (now.len() == self.placing.len() && now.keys().all(has_more)).then_some(())
-        });
+            now.len() < self.placing.len() || !now.keys().all(has_more)
+        };
+        let waited = self.placed.acknowledged.wait_timeout_while(placed, PATIENCE, lacks_any);
+        let is_over = waited.expect("nobody panicked").1.timed_out();
+        assert!(!is_over, "waited {PATIENCE:?} for every user to trade");
     }
 
     /// Ends them. What was acknowledged to them.
@@ -396,7 +459,7 @@ impl Traders {
             placing.thread().unpark();
             placing.join().expect("a trader ends");
         }
-        std::mem::take(&mut *self.placed.lock().expect("nobody panicked"))
+        std::mem::take(&mut *self.placed.placed.lock().expect("nobody panicked"))
     }
 }
 

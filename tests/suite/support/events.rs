@@ -90,6 +90,15 @@ impl EventStream {
         }
     }
 
+    /// Reads until so many heartbeats have come.
+    pub(crate) fn await_heartbeats(mut self, count: usize) {
+        let mut heard = 0;
+        while heard < count {
+            let event = self.next().expect("the stream goes on");
+            heard += usize::from(event.comment.is_some());
+        }
+    }
+
     /// Resets the connection, as when the client's process dies.
     pub(crate) fn reset(self) {
         let socket = socket2::SockRef::from(self.lines.get_ref());

@@ -36,6 +36,9 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::PidfdFlags;
+
 /// Longest wait for anything in a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -187,7 +190,15 @@ impl Program {
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        api::until("the program to end", || self.process.try_wait().expect("it can be asked"))
+        let pid = rustix::process::Pid::from_child(&self.process);
+        // The number is its own until somebody has waited for it.
+        if let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+            let mut ended = [PollFd::new(&handle, PollFlags::IN)];
+            let limit = PATIENCE.try_into().expect("a short time");
+            let count = rustix::event::poll(&mut ended, Some(&limit)).expect("it can be awaited");
+            assert_eq!(count, 1, "waited {PATIENCE:?} for the program to end");
+        }
+        self.process.wait().expect("it has ended")
     }
 }
 

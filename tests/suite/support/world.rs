@@ -65,8 +65,8 @@ impl World {
 
     /// Waits until a number of shares of Alice's order are filled.
     pub(crate) fn await_filled(&self, id: &str, shares: u64) -> Value {
-        until(&format!("{shares} filled shares of {id}"), || {
-            Some(self.alice.order(id)).filter(|order| order["filledShares"] == shares)
+        self.alice.await_order(&format!("{shares} filled shares of {id}"), id, |order| {
+            (order["filledShares"] == shares).then(|| order.clone())
         })
     }
 
@@ -78,8 +78,7 @@ impl World {
 
     /// Waits until both sides agree on Alice's order. Returns the exchange's.
     pub(crate) fn await_agreement(&self, id: &str) -> Order {
-        until(&format!("agreement about {id}"), || {
-            let ours = self.alice.order(id);
+        self.alice.await_order(&format!("agreement about {id}"), id, |ours| {
             let theirs = self.venue.order(id);
             let filled = theirs.filled_shares();
             let status = match theirs.status.as_str() {
