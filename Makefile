@@ -22,8 +22,8 @@ TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test: test-tools ## Installs what the tests need and runs all of them
 	@scripts/with-env cargo nextest run --workspace --exclude loom-models --no-fail-fast \
 		--test-threads $(TEST_THREADS)
-	@scripts/with-env scripts/simulate --seeds 6000
-	@scripts/with-env scripts/simulate --seeds 200 --twice
+	@scripts/with-env scripts/simulate --dev --seeds 3000
+	@scripts/with-env scripts/simulate --dev --seeds 100 --twice
 	@$(MAKE) --no-print-directory loom
 
 .PHONY: test-tools
@@ -31,9 +31,9 @@ test-tools: ## Installs what the tests need: toolchain, cargo-nextest, Chromium,
 	@scripts/install-test-tools
 
 .PHONY: loom
-loom: ## Checks the lock-free code under every interleaving
+loom: test-tools ## Checks the lock-free code under every interleaving
 	@scripts/with-env env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-		cargo test --release --package loom-models
+		cargo nextest run --cargo-profile simulate --package loom-models
 
 SEEDS ?= 20000
 START ?= 0
@@ -63,7 +63,7 @@ tsan: ## Runs the lock-free sharing between threads under ThreadSanitizer
 check: ## Checks formatting and lints, and compiles the benches
 	@scripts/with-env cargo fmt --all --check
 	@scripts/with-env cargo clippy --workspace --all-targets -- -D warnings
-	@scripts/with-env cargo clippy --package longbow --features simulation --all-targets -- -D warnings
+	@scripts/with-env cargo clippy --workspace --features longbow/simulation --bin simulate -- -D warnings
 	@scripts/with-env cargo bench --workspace --no-run --profile dev
 
 .PHONY: bench

@@ -11,10 +11,10 @@ pub use manual_feed::ManualFeed;
 pub use manual_writer::ManualWriter;
 pub use memory_store::MemoryStore;
 
-/// Waits until something is so that other threads bring about and do not announce. They run first meanwhile.
+/// Waits until something is so that other threads bring about and do not announce. They have the cores meanwhile.
 #[cfg(test)]
 pub fn wait_until(mut is_so: impl FnMut() -> bool) {
     while !is_so() {
-        std::thread::yield_now();
+        std::thread::sleep(std::time::Duration::from_micros(200));
     }
 }

@@ -51,8 +51,10 @@ pub(crate) fn send(request: Request<Vec<u8>>) -> Option<Answer> {
     answer_of(&agent(PATIENCE), request)
 }
 
-/// Polls until there is a value: for what a server shows, but does not announce. Each poll is a request to the
-/// server.
+/// Between two looks at what nothing announces: each is a request, and the servers under test need the cores.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Looks until there is a value: for what a server shows, but does not announce.
 pub(crate) fn until<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -60,7 +62,7 @@ pub(crate) fn until<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T
             return answer;
         }
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
-        std::thread::yield_now();
+        std::thread::sleep(LOOK_INTERVAL);
     }
 }
 

@@ -173,7 +173,7 @@ impl Growing {
                 return;
             }
             assert!(started.elapsed() < at_least + PATIENCE, "waited too long: {orders:?}");
-            std::thread::yield_now();
+            std::thread::sleep(api::LOOK_INTERVAL);
         }
     }
 }
