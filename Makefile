@@ -16,7 +16,7 @@ run-cluster: ## Builds and starts three nodes with Postgres, Redis and the simul
 	@scripts/run-cluster
 
 # Most tests wait for servers more than they compute.
-TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
+TEST_THREADS ?= $(shell echo $$((3 * $$(nproc))))
 
 .PHONY: test
 test: test-tools ## Installs what the tests need and runs all of them

@@ -64,7 +64,11 @@ fn other_shortages_are_met_the_same_way() {
              CREATE TRIGGER scarce AFTER INSERT ON orders REFERENCING NEW TABLE AS written \
                 FOR EACH STATEMENT EXECUTE FUNCTION scarce()"
         ));
+        // A Postgres that is silent for a while finds many orders in one batch.
+        postgres.pause();
         let load = Load::start(&server, data.path(), 8);
+        load.await_more(60);
+        postgres.resume();
         until(state, || (server.metric("projection_halved_batches_total") > halved).then_some(()));
         server.program.await_error(words);
         load.end();

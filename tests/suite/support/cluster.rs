@@ -55,7 +55,7 @@ impl Cluster {
     /// The same, with a Postgres by this address of its database.
     pub(crate) fn start_with(postgres: Postgres, database: Database, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let exchange = Exchange::start(&folder.path().join("exchange"), &["--speed", "20"]);
+        let exchange = Exchange::start(&folder.path().join("exchange"), &["--speed", "5"]);
         let address = exchange.address.clone();
         Self::start_in(folder, (address, Some(exchange)), (postgres, database), more)
     }
