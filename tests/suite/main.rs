@@ -104,6 +104,7 @@ mod proxy_nginx;
 mod proxy_nginx_cluster;
 mod quarantine;
 mod readiness;
+mod redis_out_of_memory;
 mod redis_prices;
 mod sessions;
 mod start_errors;
