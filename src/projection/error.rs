@@ -331,7 +331,7 @@ impl ProjectionError {
     }
 
     /// Whether the server is away: it does not answer, or starts or stops.
-    pub(super) fn is_absence(&self) -> bool {
+    pub(crate) fn is_absence(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Silent { .. } => true,
             Self::Refused { source, .. } => source.code().is_some_and(is_going_or_coming),

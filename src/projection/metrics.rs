@@ -66,7 +66,7 @@ impl ProjectionMetrics {
                 "Records that Postgres has still to apply",
                 &self.lag_records,
             ),
-            ("projection_connected", "Connected servers", &self.connected),
+            ("projection_connected", "Connected servers that answer", &self.connected),
             (
                 "projection_stopped",
                 "Servers that do not follow until an operator fixes them",

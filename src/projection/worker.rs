@@ -4,6 +4,7 @@
 mod following;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use tokio::task::yield_now;
@@ -11,7 +12,7 @@ use tokio_postgres::Client;
 
 use super::backlog::Backlog;
 use super::batch::{self, Batch};
-use super::connection::within;
+use super::connection::{Connection, within};
 use super::days::Day;
 use super::error::Remedy;
 use super::held::Held;
@@ -48,6 +49,9 @@ const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time for a batch, and for the orders read back for it. After that the worker reconnects
 /// and sends it again.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a batch takes at most times. After that the server may have frozen, and is asked over another
+/// connection, as often.
+const BUSY_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How often a server without work is asked whether it is there, and how long its answer may take.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -241,7 +245,7 @@ impl ProjectionWorker {
     async fn follow(&mut self, shutdown: &Shutdown) -> Result<End, ProjectionError> {
         let server = self.server.clone();
         let mut session = within(BEGIN_TIMEOUT, &server, self.begin()).await??;
-        let _connected = Raised::new(&self.metrics.connected);
+        let mut connected = Connected::new(&self.metrics.connected);
         self.progress.set_away(self.number, false);
         self.trouble.is_in_session = true;
         self.metrics.batch_events.set(i64::try_from(self.size.events()).unwrap_or(i64::MAX));
@@ -272,7 +276,7 @@ impl ProjectionWorker {
                         self.pace.is_eager() && !is_stopping && self.ownership.is_none();
                     let Following { connection, intake, .. } = &mut session;
                     let prepare = self.prepare(&connection.client, intake, may_hold_back);
-                    within(BATCH_TIMEOUT, &server, prepare).await??
+                    connected.follow(&server, prepare).await?
                 }
             };
             let is_due = is_over || session.all_advanced_at.elapsed() >= POSITION_INTERVAL;
@@ -286,7 +290,7 @@ impl ProjectionWorker {
             }
             if !batch.is_empty() || (batch.last > session.all_advanced_to && is_due) {
                 let write = self.write(&mut session, batch);
-                next = within(BATCH_TIMEOUT, &server, write).await??;
+                next = connected.follow(&server, write).await?;
             } else if batch.last > session.committed {
                 // No records of these users: they are up to date.
                 self.progress.reach(self.number, batch.last);
@@ -491,6 +495,52 @@ async fn stop_timeout(log: &LogHandle, shutdown: &Shutdown) {
             until = Some(Instant::now() + END_TIMEOUT);
         }
         tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Counts a server as connected while it answers.
+struct Connected {
+    gauge: crate::metrics::Gauge,
+    raised: Option<Raised>,
+}
+
+impl Connected {
+    /// It does.
+    fn new(gauge: &crate::metrics::Gauge) -> Self {
+        Self { gauge: gauge.clone(), raised: Some(Raised::new(gauge)) }
+    }
+
+    fn note(&mut self, answers: bool) {
+        if !answers {
+            self.raised = None;
+        } else if self.raised.is_none() {
+            self.raised = Some(Raised::new(&self.gauge));
+        }
+    }
+
+    /// Waits for a batch, or for what it needs. Only the whole of it shows that the server answers, so one
+    /// that takes long is watched.
+    async fn follow<T>(
+        &mut self,
+        server: &PostgresServer,
+        work: impl Future<Output = Result<T, ProjectionError>>,
+    ) -> Result<T, ProjectionError> {
+        let done = tokio::select! {
+            biased;
+            done = within(BATCH_TIMEOUT, server, work) => done??,
+            never = self.watch(server) => match never {},
+        };
+        self.note(true);
+        Ok(done)
+    }
+
+    /// Asks the server now and then whether it is there. Does not end.
+    async fn watch(&mut self, server: &PostgresServer) -> Infallible {
+        loop {
+            tokio::time::sleep(BUSY_CHECK_INTERVAL).await;
+            let opened = Connection::open_within(IDLE_CHECK_TIMEOUT, server).await;
+            self.note(!opened.is_err_and(|error| error.is_absence()));
+        }
     }
 }
 

@@ -31,6 +31,10 @@ use super::webhook;
 pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
     // All that can be wrong with the settings first: a server that does not start leaves no trace.
     let plan = plan(arguments)?;
+    if !arguments.is_member() && arguments.data_dir.member().exists() {
+        let path = arguments.data_dir.path().to_path_buf();
+        return Err(ServeError::DirectoryOfMember { path });
+    }
     let secret = configured_secret(arguments).map_err(ServeError::Secret)?;
     let peers_secret = peers_secret(arguments)?;
     let webhook = webhook::prepare(&arguments.link)?;

@@ -31,6 +31,15 @@ pub enum ServeError {
     /// The log of a member cannot begin anew.
     #[error(transparent)]
     BeginAnew(#[from] BeginAnewError),
+    /// The directory of a member, and a server that is alone.
+    #[error(
+        "{} is the data directory of a member of a cluster, and has only what that has written since its start: start it with --redis, --postgres and --commit postgres, or stop all members and start this server with a new directory, which `longbow restore` fills with the orders of all",
+        .path.display()
+    )]
+    DirectoryOfMember {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A member with several Postgres servers.
     #[error(
         "--redis with --commit postgres makes this node share users with others, which needs all of them in one Postgres server: --postgres names {servers}"
@@ -230,6 +239,7 @@ impl ServeError {
             | Self::PostgresSchema(_)
             | Self::CommitWithoutPostgres
             | Self::SeveralServers { .. }
+            | Self::DirectoryOfMember { .. }
             | Self::Simulator(SimError::Setting { .. } | SimError::Tape { .. }) => true,
             Self::System(_)
             | Self::BeginAnew(_)

@@ -62,3 +62,36 @@ fn a_node_that_joins_while_commits_hang_is_still_that_node_when_they_go_on() {
     alice.place_resting("IBM");
     assert_records_agree(server, data.path(), &database.url);
 }
+
+#[test]
+fn a_server_that_freezes_during_a_batch_counts_as_lost_until_it_answers() {
+    let data = tempfile::tempdir().unwrap();
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    let server = Server::start(data.path(), &["--postgres", &database.url, "--migrate"]);
+    await_caught_up(&server, data.path(), &database.url);
+    let await_connected = |count: u64| {
+        api::until("the number of connected servers", || {
+            (server.metric("projection_connected") == count).then_some(())
+        });
+    };
+    // Commits wait for a replica that there is none of.
+    database.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    database.sql("SELECT pg_reload_conf()");
+    server.user(data.path(), "alice").place_resting("IBM");
+    database.await_number(
+        "SELECT count(*) FROM pg_stat_activity \
+         WHERE wait_event = 'SyncRep' AND query NOT LIKE 'UPDATE nodes%'",
+        1,
+    );
+    let connects = server.metric("projection_connects_total");
+    await_connected(1);
+    postgres.pause();
+    await_connected(0);
+    postgres.resume();
+    await_connected(1);
+    assert_eq!(server.metric("projection_connects_total"), connects, "within the same batch");
+    database.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    database.sql("SELECT pg_reload_conf()");
+    assert_records_agree(server, data.path(), &database.url);
+}
