@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::failures::Failures;
 use super::host::{Membership, PartitionHost};
 use super::ownership::in_parts;
 use super::{FAILURE_PAUSE, MEMBER_LEASE, NodeError};
@@ -36,17 +37,20 @@ impl<'a, H: PartitionHost> EndedLately<'a, H> {
     /// Tells it of each partition that comes, until no more can come or the orders thread has ended.
     /// Failures of Postgres are retried.
     pub(super) async fn keep(mut self) {
+        let mut failures = Failures::default();
         while let Some(partition) = self.comes.recv().await {
             self.untold.insert(partition);
             while !self.untold.is_empty() {
                 match self.tell().await {
                     Err(NodeError::Ending) => return,
                     Err(error) => {
-                        let error: &dyn std::error::Error = &error;
-                        tracing::warn!(error, "which orders ended lately cannot be read yet");
+                        if failures.note_beside_lease(&error, &self.membership.map) {
+                            let error: &dyn std::error::Error = &error;
+                            tracing::warn!(error, "which orders ended lately cannot be read yet");
+                        }
                         sleep(FAILURE_PAUSE).await;
                     }
-                    Ok(()) => {}
+                    Ok(()) => failures.end(),
                 }
             }
         }

@@ -1,4 +1,4 @@
-use super::NodeId;
+use super::{ClockReading, NodeId};
 use crate::projection::ProjectionError;
 
 /// Why a process is not a node.
@@ -64,6 +64,9 @@ pub enum NodeError {
         /// Its host.
         host: String,
     },
+    /// The clock of a member is too far from Postgres' clock.
+    #[error("{0}, then start this node again")]
+    ClockApart(ClockReading),
     /// Another node has taken over users of this one.
     #[error(
         "another node has taken over the users of partition {partition}: this one was frozen or cut off for longer than its lease, and must stop"

@@ -14,6 +14,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use super::NodeId;
+use super::failures::Failures;
 use super::metrics::NodeMetrics;
 use crate::exchange::FeedRole;
 use crate::projection::{Connection, PostgresServer, ProjectionError};
@@ -195,17 +196,15 @@ impl FeedLease {
 
     /// Takes and renews the lease until the stop, then gives it back. Failures of Postgres are retried.
     pub(super) async fn keep(mut self) {
-        let mut logged = String::new();
+        let mut failures = Failures::default();
         let mut was_connected = false;
         while !self.shutdown.is_requested() {
-            let kept = self.keep_over_one_connection(&mut was_connected).await;
+            let kept = self.keep_over_one_connection(&mut was_connected, &mut failures).await;
             let Err(error) = kept else { return };
             self.show_role();
-            let text = error.to_string();
-            if text != logged {
+            if failures.note(&error, error.is_absence()) {
                 let error: &dyn std::error::Error = &error;
                 tracing::warn!(error, "the lease of the feed cannot be renewed in Postgres");
-                logged = text;
             }
             sleep(FEED_RENEWAL_INTERVAL).await;
         }
@@ -214,6 +213,7 @@ impl FeedLease {
     async fn keep_over_one_connection(
         &mut self,
         was_connected: &mut bool,
+        failures: &mut Failures,
     ) -> Result<(), ProjectionError> {
         let connection = Connection::open_within(CONNECT_TIMEOUT, &self.server).await?;
         if std::mem::replace(was_connected, true) {
@@ -223,6 +223,7 @@ impl FeedLease {
         while !self.shutdown.is_requested() {
             let sent = MonotonicMicros::now();
             let look = self.look(&connection.client).await?;
+            failures.end();
             self.note(look, sent);
             sleep(pause_after(look)).await;
         }

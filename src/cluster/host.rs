@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::clock::MemberClock;
 use super::partition_map::PartitionMap;
 use crate::engine::EndedOrder;
 use crate::order::TrackedOrder;
@@ -90,6 +91,8 @@ pub trait HaltsHost: Clone {
 pub struct Membership<H> {
     /// Is told who has which users.
     pub map: PartitionMap,
+    /// Is told how far this machine's clock is from Postgres' clock.
+    pub clock: MemberClock,
     /// Is told which partitions are this node's.
     pub ownership: Ownership,
     /// The log that Postgres follows.

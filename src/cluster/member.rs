@@ -7,6 +7,8 @@ use tokio::time::sleep;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
+use super::clock::{ClockReading, POSTGRES_CLOCK};
+use super::failures::Failures;
 use super::feed_lease::{FeedLease, NodeEpoch};
 use super::identity::{Common, NodeIdentity};
 use super::join::{NodeRow, Verdict, judge};
@@ -15,6 +17,7 @@ use super::{FIRST_MEMBER_LEASE, LEASE, NodeError, NodeId, RENEWAL_INTERVAL, host
 use crate::exchange::FeedRole;
 use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, in_time};
 use crate::shutdown::Shutdown;
+use crate::types::{Clock, MonotonicMicros};
 
 /// Pause between two looks at a lease that may be renewed.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
@@ -65,7 +68,8 @@ const JOIN: &str = "\
 
 const RENEW: &str = "\
     UPDATE nodes SET lease_until = clock_timestamp() + make_interval(secs => $3) \
-    WHERE node_id = $1 AND epoch = $2";
+    WHERE node_id = $1 AND epoch = $2 \
+    RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 /// A process that is a node, or will be. Run [`run`](Self::run) on a thread `node`.
 pub struct Member {
@@ -77,6 +81,8 @@ pub struct Member {
     /// The same, for its leases.
     pub(super) epoch_of_leases: NodeEpoch,
     pub(super) feed_lease: Option<FeedLease>,
+    /// Of its lease.
+    pub(super) failures: Failures,
 }
 
 impl Member {
@@ -97,12 +103,12 @@ impl Member {
             epoch: None,
             epoch_of_leases: NodeEpoch::default(),
             feed_lease: None,
+            failures: Failures::default(),
         };
         match block_on(async { Ok(member.connect_and_join().await) })? {
             Ok(()) => Ok(member),
             Err(NodeError::Postgres(error)) if error.may_pass() || error.is_refusal() => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, "this node joins the others once Postgres lets it");
+                member.note_failure(&error);
                 Ok(member)
             }
             Err(error) => Err(error),
@@ -162,6 +168,9 @@ impl Member {
         if let Some(row) = self.ok(unlike)?.first() {
             return Err(common.unlike(row.get(0), host_of(row.get(1)), (row.get(2), row.get(3))));
         }
+        if is_member {
+            self.check_clock(client).await?;
+        }
         let (home, version, lease) =
             (home.to_string(), env!("CARGO_PKG_VERSION"), self.first_lease().as_secs_f64());
         let address = peer_address.map(|address| address.to_string());
@@ -169,6 +178,15 @@ impl Member {
             [node_id, log_id, &home, &version, &lease, &address, &is_member, exchange, keys];
         let joined = in_time(&self.server, client.query_one(JOIN, &parameters)).await?;
         Ok(self.ok(joined)?.get(0))
+    }
+
+    /// Compares this machine's clock with that of Postgres.
+    async fn check_clock(&self, client: &Client) -> Result<(), NodeError> {
+        let asked = Clock.moment();
+        let answer = in_time(&self.server, client.query_one(POSTGRES_CLOCK, &[])).await?;
+        let reading = ClockReading::of(asked, MonotonicMicros::now(), self.ok(answer)?.get(0));
+        self.metrics.clock_ahead.set(reading.ahead_micros);
+        if reading.is_beyond_limit() { Err(NodeError::ClockApart(reading)) } else { Ok(()) }
     }
 
     /// The commit of this epoch is confirmed. One whose answer was lost holds the lock until it is
@@ -228,27 +246,28 @@ impl Member {
     }
 
     async fn keep(&mut self, shutdown: &Shutdown) -> Result<(), NodeError> {
-        let mut logged = String::new();
         while !shutdown.is_requested() {
             let error = match self.keep_over_one_connection(shutdown).await {
                 Ok(()) => return Ok(()),
                 Err(NodeError::Postgres(error)) => error,
                 Err(error) => return Err(error),
             };
-            self.note_failure(&error, &mut logged);
+            self.note_failure(&error);
             pause(RENEWAL_INTERVAL, shutdown).await;
         }
         Ok(())
     }
 
-    /// A failed renewal is logged when it is another than the last.
-    pub(super) fn note_failure(&self, error: &ProjectionError, logged: &mut String) {
+    /// It has not joined yet, or its lease was not renewed.
+    pub(super) fn note_failure(&mut self, error: &ProjectionError) {
         self.metrics.failed_renewals.inc();
-        let text = error.to_string();
-        if text != *logged {
-            let error: &dyn std::error::Error = error;
-            tracing::warn!(error, "the node's lease in Postgres cannot be renewed");
-            *logged = text;
+        if !self.failures.note(error, error.is_absence()) {
+            return;
+        }
+        let error: &dyn std::error::Error = error;
+        match self.epoch {
+            None => tracing::warn!(error, "this node joins the others once Postgres lets it"),
+            Some(_) => tracing::warn!(error, "the node's lease in Postgres cannot be renewed"),
         }
     }
 
@@ -257,9 +276,10 @@ impl Member {
         let client = &connection.client;
         while !shutdown.is_requested() {
             match self.epoch {
-                Some(epoch) if self.renew(client, epoch, LEASE).await? => {}
+                Some(epoch) if self.renew(client, epoch, LEASE).await?.is_some() => {}
                 Some(_) | None => self.join_over(client).await?,
             }
+            self.failures.end();
             pause(RENEWAL_INTERVAL, shutdown).await;
         }
         if let Some(epoch) = self.epoch {
@@ -268,26 +288,28 @@ impl Member {
         Ok(())
     }
 
-    /// Renews the lease. False if Postgres does not know of it: it was restored from a backup.
+    /// Renews the lease, and compares the clocks by that. None if Postgres does not know of the lease: it was
+    /// restored from a backup.
     pub(super) async fn renew(
         &self,
         client: &Client,
         epoch: i64,
         lease: Duration,
-    ) -> Result<bool, NodeError> {
+    ) -> Result<Option<ClockReading>, NodeError> {
         let node_id = self.identity.node_id;
         let lease = lease.as_secs_f64();
         let parameters: [&(dyn ToSql + Sync); 3] = [&node_id, &epoch, &lease];
-        let renewed = in_time(&self.server, client.execute(RENEW, &parameters)).await?;
-        if self.ok(renewed)? == 1 {
-            return Ok(true);
+        let asked = Clock.moment();
+        let renewed = in_time(&self.server, client.query_opt(RENEW, &parameters)).await?;
+        if let Some(row) = self.ok(renewed)? {
+            return Ok(Some(ClockReading::of(asked, MonotonicMicros::now(), row.get(0))));
         }
         let rows = self.look(client).await?;
         let found = rows.iter().find(|row| row.node_id == node_id).map_or(0, |row| row.epoch);
         if found > epoch {
             return Err(NodeError::Superseded { node_id, found, ours: epoch });
         }
-        Ok(false)
+        Ok(None)
     }
 
     fn ok<T>(&self, answer: Result<T, tokio_postgres::Error>) -> Result<T, ProjectionError> {

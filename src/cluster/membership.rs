@@ -8,7 +8,9 @@ use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use super::claim;
+use super::clock::MemberClock;
 use super::ended_lately::EndedLately;
+use super::failures::Failures;
 use super::halts::{look_at_halts, write_halts};
 use super::host::{HaltsHost, Membership, PartitionHost};
 use super::member::Member;
@@ -66,11 +68,10 @@ impl Member {
         mut halts_changed: Receiver<()>,
         stops: &Stops,
     ) -> Result<(), NodeError> {
-        let mut logged = String::new();
         while self.epoch.is_none() && !stops.shutdown.is_requested() {
             match self.connect_and_join().await {
                 Err(NodeError::Postgres(error)) => {
-                    self.note_failure(&error, &mut logged);
+                    self.note_failure(&error);
                     sleep(FAILURE_PAUSE).await;
                 }
                 joined => joined?,
@@ -80,17 +81,24 @@ impl Member {
             }
         }
         let Some(epoch) = self.epoch else { return Ok(()) };
+        self.failures.end();
         let (map, server) = (membership.map.clone(), self.server.clone());
         let (comes, came) = mpsc::unbounded_channel();
         let ended_lately = EndedLately::new(&membership, server.clone(), came);
         let metrics = self.metrics.clone();
-        let mut partitions =
-            Partitions::new(&membership, (server, epoch), metrics, comes, stops.shutdown.clone());
+        let mut partitions = Partitions::new(
+            &membership,
+            (server.clone(), epoch),
+            metrics,
+            comes,
+            stops.shutdown.clone(),
+        );
         let host = &membership.host;
         let feed_lease = self.feed_lease.take();
-        let lease = self.keep_lease(epoch, (&map, host), &stops.shutdown);
-        let halts = write_halts(&self.server, (host, &mut halts_changed), &stops.shutdown);
-        let shared_ids = tell_shared_ids(&self.server, host, &stops.shutdown);
+        let told = (&map, &membership.clock, host);
+        let lease = self.keep_lease(epoch, told, &stops.shutdown);
+        let halts = write_halts(&server, (host, &mut halts_changed), &stops.shutdown);
+        let shared_ids = tell_shared_ids(&server, (&map, host), &stops.shutdown);
         let feed = async {
             if let Some(feed_lease) = feed_lease {
                 feed_lease.keep().await;
@@ -113,15 +121,14 @@ impl Member {
     }
 
     async fn keep_lease<H: HaltsHost>(
-        &self,
+        &mut self,
         epoch: i64,
-        (map, host): (&PartitionMap, &H),
+        told: (&PartitionMap, &MemberClock, &H),
         shutdown: &Shutdown,
     ) -> Result<(), NodeError> {
-        let mut logged = String::new();
         while !shutdown.is_requested() {
-            match self.renew_over_one_connection(epoch, (map, host), shutdown).await {
-                Err(NodeError::Postgres(error)) => self.note_failure(&error, &mut logged),
+            match self.renew_over_one_connection(epoch, told, shutdown).await {
+                Err(NodeError::Postgres(error)) => self.note_failure(&error),
                 ended => return ended,
             }
             sleep(FAILURE_PAUSE).await;
@@ -130,9 +137,9 @@ impl Member {
     }
 
     async fn renew_over_one_connection<H: HaltsHost>(
-        &self,
+        &mut self,
         epoch: i64,
-        (map, host): (&PartitionMap, &H),
+        (map, clock, host): (&PartitionMap, &MemberClock, &H),
         shutdown: &Shutdown,
     ) -> Result<(), NodeError> {
         let connection = Connection::open_within(MEMBER_LEASE, &self.server).await?;
@@ -143,9 +150,9 @@ impl Member {
             // An answer that comes later is worth nothing.
             let renewed = tokio::time::timeout(MEMBER_LEASE, renewal).await;
             let Ok(renewed) = renewed else { continue_elsewhere(&self.server)? };
-            if !renewed? {
-                return Err(NodeError::Forgotten);
-            }
+            let Some(reading) = renewed? else { return Err(NodeError::Forgotten) };
+            self.metrics.clock_ahead.set(reading.ahead_micros);
+            clock.note(reading);
             if map.has_lapsed() {
                 // Others may have taken over meanwhile. From the renewal on nobody can, so what is
                 // still ours after it stays ours.
@@ -155,6 +162,7 @@ impl Member {
             let (client, server) = (&connection.client, &self.server);
             look_at_halts(client, server, host, &mut unreadable).await?;
             map.serve_until(serves_until(asked));
+            self.failures.end();
             let renewed = Instant::now();
             loop {
                 sleep(LOOK_INTERVAL).await;
@@ -210,16 +218,14 @@ async fn end_all(
 impl<H: PartitionHost + HaltsHost> Partitions<'_, H> {
     /// Takes and hands over partitions until a stop.
     async fn keep(&mut self, stops: &Stops) -> Result<(), NodeError> {
-        let mut logged = String::new();
+        let mut failures = Failures::default();
         let mut drain = None;
         while !stops.shutdown.is_requested() {
-            match self.keep_over_one_connection(stops, &mut drain).await {
-                Err(NodeError::Postgres(error)) => {
-                    let text = error.to_string();
-                    if text != logged {
+            match self.keep_over_one_connection(stops, &mut drain, &mut failures).await {
+                Err(error @ NodeError::Postgres(_)) => {
+                    if failures.note_beside_lease(&error, self.map()) {
                         let error: &dyn std::error::Error = &error;
                         tracing::warn!(error, "the nodes cannot be looked at");
-                        logged = text;
                     }
                 }
                 // The orders thread ends only with the process.
@@ -239,6 +245,7 @@ impl<H: PartitionHost + HaltsHost> Partitions<'_, H> {
         &mut self,
         stops: &Stops,
         drain: &mut Option<Drain>,
+        failures: &mut Failures,
     ) -> Result<(), NodeError> {
         let session = Session::open(self.server()).await?;
         let client = &session.connection.client;
@@ -251,6 +258,7 @@ impl<H: PartitionHost + HaltsHost> Partitions<'_, H> {
                 is_told = true;
             }
             let standing = self.tick(&session).await?;
+            failures.end();
             let is_free = is_told && standing.is_some_and(|standing| standing.is_free);
             if Drain::note(drain, stops, standing.map(|standing| standing.owned)) || is_free {
                 stops.shutdown.request(StopReason::Requested);

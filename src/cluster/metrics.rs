@@ -17,6 +17,8 @@ pub struct NodeMetrics {
     pub(super) handed_over: Counter,
     /// Orders of partitions taken over that could not be read.
     pub(super) unreadable_orders: Counter,
+    /// Microseconds that the clock of a member is ahead of Postgres' clock.
+    pub(super) clock_ahead: Gauge,
     /// 1 while this node reads the exchange's feed for the others.
     pub(super) leads_feed: Gauge,
 }
@@ -53,6 +55,11 @@ impl NodeMetrics {
             "node_unreadable_orders",
             "Open orders that were left out when their users were taken over: their rows in Postgres cannot be read",
             self.unreadable_orders.clone(),
+        );
+        registry.register(
+            "node_clock_ahead_micros",
+            "Microseconds that the clock of this member of a cluster is ahead of Postgres' clock",
+            self.clock_ahead.clone(),
         );
         registry.register(
             "node_leads_feed",

@@ -1,7 +1,8 @@
 //! The nodes of a deployment, as Postgres knows them. Each node is one process at a time: it joins
 //! under its number with a lease that it renews, and stops when another process has become that node.
 //!
-//! Only the clock of Postgres decides whether a lease is over.
+//! Only the clock of Postgres decides whether a lease is over. A member's own must be near it, since nodes check
+//! when a request was signed.
 //!
 //! A member of a cluster shares the users with other nodes. Its epoch owns user partitions in the table
 //! `projection`, which fences every write of an earlier owner. It takes those that nobody has, and hands
@@ -9,8 +10,10 @@
 //! have halted is one row that all members look at.
 
 pub(crate) mod claim;
+mod clock;
 mod ended_lately;
 mod error;
+mod failures;
 pub(crate) mod feed_lease;
 mod halts;
 mod host;
@@ -26,6 +29,7 @@ pub(crate) mod plan;
 mod session;
 mod shared_ids;
 
+pub use clock::{CLOCK_LIMIT, ClockReading, MemberClock};
 pub use error::NodeError;
 pub use feed_lease::FeedLease;
 pub use host::{HaltsHost, Membership, PartitionHost};

@@ -103,6 +103,10 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
         self.epoch
     }
 
+    pub(super) fn map(&self) -> &PartitionMap {
+        &self.membership.map
+    }
+
     /// Whether it serves nobody.
     pub(super) fn is_empty(&self) -> bool {
         self.served.is_empty()
@@ -141,7 +145,7 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
         if !moves.take.is_empty() || !moves.hand_over.is_empty() {
             let (map, server) = (map.clone(), self.server.clone());
             tokio::select! {
-                moved = self.make(session, &moves) => moved?,
+                moved = self.make(session, &view, &moves) => moved?,
                 never = learn_meanwhile(session, &server, us, &map) => match never {},
             }
         }
@@ -162,12 +166,17 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
         Ok(())
     }
 
-    async fn make(&mut self, session: &Session, moves: &Moves) -> Result<(), NodeError> {
+    async fn make(
+        &mut self,
+        session: &Session,
+        view: &ClusterView,
+        moves: &Moves,
+    ) -> Result<(), NodeError> {
         if !moves.take.is_empty() {
-            self.take(session, &moves.take).await?;
+            self.take(session, view, &moves.take).await?;
         }
         if !moves.hand_over.is_empty() {
-            self.hand_over(&session.connection.client, &moves.hand_over).await?;
+            self.hand_over(&session.connection.client, view, &moves.hand_over).await?;
         }
         Ok(())
     }
@@ -177,6 +186,7 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
     async fn take(
         &mut self,
         session: &Session,
+        view: &ClusterView,
         partitions: &[UserPartition],
     ) -> Result<(), NodeError> {
         let began = Instant::now();
@@ -204,7 +214,8 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
         let count = served?;
         read?;
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(partitions = claimed.len(), orders = count, millis, "took over users");
+        let from = view.owners_of(&claimed);
+        tracing::info!(partitions = claimed.len(), orders = count, millis, from, "took over users");
         Ok(())
     }
 
@@ -311,6 +322,7 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
     async fn hand_over(
         &mut self,
         client: &Client,
+        view: &ClusterView,
         given: &[(UserPartition, i64)],
     ) -> Result<(), NodeError> {
         let began = Instant::now();
@@ -338,7 +350,8 @@ impl<'a, H: PartitionHost + HaltsHost> Partitions<'a, H> {
         told.map_err(ProjectionError::of(&self.server, "hand over users"))?;
         self.metrics.handed_over.inc_by(partitions.len() as u64);
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(partitions = partitions.len(), millis, "handed over users");
+        let to = view.nodes_of(epochs);
+        tracing::info!(partitions = partitions.len(), millis, to, "handed over users");
         Ok(())
     }
 }

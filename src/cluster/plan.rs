@@ -60,6 +60,21 @@ impl ClusterView {
         self.members.iter().find(|member| member.epoch == epoch && member.is_alive)
     }
 
+    /// The nodes that run or ran with these epochs, by number, as a list for the log. `None` if none is known:
+    /// other processes have their numbers by now.
+    pub(crate) fn nodes_of(&self, epochs: impl IntoIterator<Item = i64>) -> Option<String> {
+        let node = |epoch| self.members.iter().find(|member| member.epoch == epoch);
+        let nodes = epochs.into_iter().filter_map(node).map(|member| member.node_id);
+        let nodes: BTreeSet<NodeId> = nodes.collect();
+        let nodes: Vec<String> = nodes.iter().map(NodeId::to_string).collect();
+        (!nodes.is_empty()).then(|| nodes.join(","))
+    }
+
+    /// The same of the nodes that own these partitions.
+    pub(crate) fn owners_of(&self, partitions: &[UserPartition]) -> Option<String> {
+        self.nodes_of(partitions.iter().filter_map(|partition| Some(self.owner(*partition)?.epoch)))
+    }
+
     /// The members that share the partitions: those that do not drain, unless all do. One that has never
     /// reached the exchange is not among them, as others can place the orders that it would refuse; but it
     /// keeps what it has, and where no member has reached the exchange, orders can at least be read.

@@ -233,3 +233,18 @@ fn members_that_drain_serve_the_users_that_nobody_else_can() {
     while step(&mut view) {}
     assert_eq!([10, 20].map(|epoch| view.owned_by(epoch).len()), [32, 32]);
 }
+
+#[test]
+fn moves_name_the_nodes_that_they_are_between() {
+    let mut cluster = view(&[member(1, 10), member(3, 12)]);
+    let owned_by = |epoch| Some(OwnerRow { epoch, handed_to: None });
+    (cluster.owners[0], cluster.owners[1], cluster.owners[2]) =
+        (owned_by(12), owned_by(10), owned_by(7));
+    let of = |numbers: &[u8]| {
+        let partitions: Vec<_> = numbers.iter().copied().map(partition).collect();
+        cluster.owners_of(&partitions)
+    };
+    assert_eq!(of(&[0, 1, 2, 3]).as_deref(), Some("1,3"));
+    assert_eq!(of(&[2, 3]), None, "a process that another has replaced, and nobody");
+    assert_eq!(cluster.nodes_of([12, 12]).as_deref(), Some("3"));
+}

@@ -3,8 +3,10 @@
 
 use tokio::time::sleep;
 
+use super::failures::Failures;
 use super::host::PartitionHost;
 use super::ownership::in_parts;
+use super::partition_map::PartitionMap;
 use super::{FAILURE_PAUSE, LOOK_INTERVAL, MEMBER_LEASE, NodeError};
 use crate::projection::{Connection, PostgresServer, SharedIds};
 use crate::shutdown::Shutdown;
@@ -15,19 +17,17 @@ const TOLD_AT_ONCE: usize = 256;
 /// Tells it of each until a stop, or until it has ended. Failures of Postgres are retried.
 pub(super) async fn tell_shared_ids<H: PartitionHost>(
     server: &PostgresServer,
-    host: &H,
+    (map, host): (&PartitionMap, &H),
     shutdown: &Shutdown,
 ) {
-    let mut logged = String::new();
+    let mut failures = Failures::default();
     while !shutdown.is_requested() {
-        match tell_over_one_connection(server, host, shutdown, &mut logged).await {
+        match tell_over_one_connection(server, host, shutdown, &mut failures).await {
             Ok(()) | Err(NodeError::Ending) => return,
             Err(error) => {
-                let text = error.to_string();
-                if text != logged {
+                if failures.note_beside_lease(&error, map) {
                     let error: &dyn std::error::Error = &error;
                     tracing::warn!(error, "which orders share an exchange id cannot be read yet");
-                    logged = text;
                 }
                 sleep(FAILURE_PAUSE).await;
             }
@@ -39,14 +39,14 @@ async fn tell_over_one_connection<H: PartitionHost>(
     server: &PostgresServer,
     host: &H,
     shutdown: &Shutdown,
-    logged: &mut String,
+    failures: &mut Failures,
 ) -> Result<(), NodeError> {
     let connection = Connection::open_within(MEMBER_LEASE, server).await?;
     let client = &connection.client;
     let mut shared_ids = SharedIds::prepare(client, server).await?;
     while !shutdown.is_requested() {
         let news = shared_ids.news(client, server).await?;
-        logged.clear();
+        failures.end();
         in_parts(TOLD_AT_ONCE, news, |some| host.note_shared(some)).await?;
         sleep(LOOK_INTERVAL).await;
     }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use crate::bridge::RedisHealth;
+use crate::cluster::MemberClock;
 use crate::exchange::FeedRole;
 use crate::projection::Progress;
 use crate::wal::LogHandle;
@@ -16,6 +17,8 @@ pub struct Health {
     pub role: FeedRole,
     /// Redis, where this node shares users with others.
     pub redis: Option<RedisHealth>,
+    /// How far this machine's clock is from Postgres' clock, where this node shares users with others.
+    pub node_clock: MemberClock,
     /// Allowed difference between the exchange's clock and ours.
     pub exchange_clock_limit: Duration,
 }

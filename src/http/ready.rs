@@ -42,8 +42,11 @@ pub(super) fn ready(site: &Site, shutdown: &Shutdown) -> HttpResponse {
         }
     }
     let mut warnings = Map::new();
-    if let Some(warning) = redis.and_then(|redis| redis.warning) {
-        warnings.insert("redis".to_owned(), warning.into());
+    let of_redis = redis.and_then(|redis| redis.warning);
+    for (name, warning) in [("redis", of_redis), ("clock", site.health.node_clock.warning())] {
+        if let Some(warning) = warning {
+            warnings.insert(name.to_owned(), warning.into());
+        }
     }
     // For information only: prices, reads and cancels work without the exchange.
     let commands = site.orders.commands();

@@ -10,7 +10,7 @@ use crate::bridge::{
     BridgeMetrics, Follower, FollowerMetrics, FollowerOptions, Publisher, PublisherOptions,
     RedisHealth,
 };
-use crate::cluster::{Membership, PartitionMap, Stops};
+use crate::cluster::{MemberClock, Membership, PartitionMap, Stops};
 use crate::config::ServeArgs;
 use crate::data_dir::DataHome;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
@@ -47,6 +47,7 @@ const PEER_PATIENCE: Duration = Duration::from_secs(8);
 pub(super) struct Sharing {
     pub(super) peer_address: SocketAddr,
     pub(super) map: PartitionMap,
+    pub(super) clock: MemberClock,
     pub(super) ownership: Ownership,
     pub(super) host: OrdersHost,
     pub(super) ended_window: Duration,
@@ -55,8 +56,8 @@ pub(super) struct Sharing {
 
 impl Sharing {
     fn membership(self, log: LogHandle) -> (Membership<OrdersHost>, Receiver<()>) {
-        let Self { map, ownership, host, ended_window, halts_changed, .. } = self;
-        (Membership { map, ownership, log, host, ended_window }, halts_changed)
+        let Self { map, clock, ownership, host, ended_window, halts_changed, .. } = self;
+        (Membership { map, clock, ownership, log, host, ended_window }, halts_changed)
     }
 }
 

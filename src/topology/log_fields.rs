@@ -1,5 +1,6 @@
 //! The fields of a log line, none of which leaves its line.
 
+use std::error::Error;
 use std::fmt::{self, Debug, Write};
 
 use tracing::field::{Field, Visit};
@@ -7,6 +8,7 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
 
+use super::threads::with_causes;
 use crate::types::WithinLine;
 
 /// The fields of log lines: the message, then `name=value`, all of it within the line.
@@ -50,6 +52,10 @@ impl Visit for Words<'_> {
             self.outcome = self.word(field.name(), value);
         }
     }
+
+    fn record_error(&mut self, field: &Field, error: &(dyn Error + 'static)) {
+        self.record_debug(field, &format_args!("{}", with_causes(error)));
+    }
 }
 
 #[cfg(test)]
@@ -58,6 +64,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::topology::ServeError;
     use crate::types::steers;
 
     #[derive(Clone, Default)]
@@ -100,6 +107,16 @@ mod tests {
         let told = r"x\n2026 WARN forged\u001b[2J\u009b1m\u202e";
         assert!(said.contains(&format!(" {told} by=\"")), "{said}");
         assert!(said.contains(&format!("session={told} count=7")), "{said}");
+    }
+
+    #[test]
+    fn an_error_comes_with_its_causes() {
+        let error = ServeError::Thread(io::Error::other("too\nmany"));
+        let said = logged(false, || {
+            let error: &dyn Error = &error;
+            tracing::warn!(error, "it failed");
+        });
+        assert!(said.contains(r"error=cannot start a thread: too\nmany"), "{said}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bridge::RedisHealth;
-use crate::cluster::PartitionMap;
+use crate::cluster::{MemberClock, PartitionMap};
 use crate::config::ServeArgs;
 use crate::data_dir::DataHome;
 use crate::exchange::feed::FeedOptions;
@@ -101,11 +101,13 @@ impl Running {
 
         let partitions =
             if arguments.is_member() { PartitionMap::unknown() } else { PartitionMap::alone() };
+        let node_clock = MemberClock::default();
         let sharing = listeners.peer_address.zip(halts_changed);
         let sharing = sharing.map(|(peer_address, halts_changed)| Sharing {
             halts_changed,
             peer_address,
             map: partitions.clone(),
+            clock: node_clock.clone(),
             ownership: Ownership::default(),
             host: OrdersHost {
                 commands: commands.clone(),
@@ -134,6 +136,7 @@ impl Running {
             postgres: records.postgres.as_ref().map(|side| side.progress.clone()),
             role: launch.role.clone(),
             redis: redis.clone().filter(|_| arguments.is_member()),
+            node_clock,
             exchange_clock_limit: arguments.link.exchange_clock_limit(),
         };
 

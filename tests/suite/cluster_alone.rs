@@ -1,8 +1,6 @@
 //! From a cluster back to one server: not with the data directory of a member, but with one that is restored
 //! from Postgres.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 use crate::support::cluster::{Cluster, id_of};
 use crate::support::{Server, run};
 

@@ -10,6 +10,7 @@ mod client_httpx_sse;
 mod client_no_empty_events;
 mod client_npm_eventsource;
 mod cluster_alone;
+mod cluster_clock;
 mod cluster_cuts;
 mod cluster_feed;
 mod cluster_join;

@@ -1,6 +1,8 @@
 //! A Redis without memory refuses what is to be kept, and passes messages on: nodes say so, and all heals
 //! once there is memory.
 
+#![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
 use serde_json::json;
 
 use crate::support::api::until;

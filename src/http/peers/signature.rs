@@ -6,13 +6,15 @@ use std::fmt::{self, Write};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use crate::cluster::NodeId;
+use crate::cluster::{CLOCK_LIMIT, NodeId};
 use crate::types::{TimestampMicros, UserId};
 
 /// Header that carries the signature of a request that was passed on.
 pub(in crate::http) const SIGNATURE_HEADER: &str = "x-longbow-peer";
 /// How far the clocks of two nodes may differ, the way of a request included.
 pub(super) const VALIDITY_MICROS: u64 = 10_000_000;
+/// Members whose clocks are near enough to Postgres' clock understand each other.
+const _: () = assert!(2 * CLOCK_LIMIT.as_micros() < VALIDITY_MICROS as u128);
 /// Names this format, inside of what is signed as well.
 const VERSION: &str = "2";
 /// Bytes of an HMAC-SHA256.

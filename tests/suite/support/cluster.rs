@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use super::events::EventStream;
 use super::postgres::{Database, Postgres};
 use super::redis::Redis;
 use super::relay::Relay;
-use super::{Exchange, PATIENCE, Program, Server, api, ports, run};
+use super::{Exchange, PATIENCE, Program, Server, api, longbow, ports, run};
 
 /// Members of a cluster.
 const MEMBERS: usize = 3;
@@ -130,10 +131,15 @@ impl Cluster {
 
     /// Starts a member that does not run.
     pub(crate) fn start_member(&mut self, number: usize) {
+        self.start_member_by(longbow(), number);
+    }
+
+    /// The same, with a command that ends with the program.
+    pub(crate) fn start_member_by(&mut self, command: Command, number: usize) {
         assert!(self.members[number].is_none(), "it runs already");
         let settings = self.settings_of(number);
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-        self.members[number] = Some(Server::start(&self.data(number), &settings));
+        self.members[number] = Some(Server::start_by(command, &self.data(number), &settings));
     }
 
     fn settings_of(&self, number: usize) -> Vec<String> {
@@ -144,7 +150,16 @@ impl Cluster {
     }
 
     /// A fourth member that has something else than the others and is refused: what it says.
-    pub(crate) fn refusal(&self, (setting, instead): (&str, &str)) -> String {
+    pub(crate) fn refusal(&self, instead: (&str, &str)) -> String {
+        self.refusal_by(longbow(), instead)
+    }
+
+    /// The same, of one that this command starts.
+    pub(crate) fn refusal_by(
+        &self,
+        mut command: Command,
+        (setting, instead): (&str, &str),
+    ) -> String {
         let data = self.data(MEMBERS);
         let data = data.to_str().expect("a printable path");
         let mut settings =
@@ -154,7 +169,8 @@ impl Cluster {
             let is_value = settings.last() == Some(&setting);
             settings.push(if is_value { instead } else { given });
         }
-        let mut program = Program::start(&settings);
+        command.args(settings);
+        let mut program = Program::spawn(command);
         let line = program.await_error("error: ");
         assert_eq!(program.wait().code(), Some(1));
         line
