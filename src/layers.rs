@@ -9,7 +9,7 @@ use std::path::Path;
 /// Folders by layer, lowest first. Folders of one layer do not import each other.
 const LAYERS: &[&[&str]] = &[
     &["types"],
-    &["sync", "metrics", "shutdown", "data_dir", "runtime", "web"],
+    &["sync", "metrics", "shutdown", "data_dir", "runtime", "web", "money"],
     &["market", "order"],
     &["engine", "wal"],
     &["index", "exchange", "stream", "projection"],

@@ -17,7 +17,9 @@ pub use ids::{
     USER_PARTITIONS, UserId, UserPartition,
 };
 pub use log_throttle::LogThrottle;
-pub use money::{MAX_ORDER_SHARES, MAX_PRICE_CENTS, PriceCents, Shares, average_price_cents};
+pub use money::{
+    MAX_ORDER_SHARES, MAX_PRICE_CENTS, PriceCents, Shares, average_price_cents, divide_half_even,
+};
 pub use order_terms::{OrderType, Side, TimeInForce};
 pub use steady_clock::SteadyClock;
 pub use symbol::{MAX_SYMBOL_BYTES, MAX_SYMBOLS, Symbol, SymbolIndex};

@@ -75,14 +75,20 @@ pub fn average_price_cents(value_cents: i64, shares: Shares) -> Option<i64> {
     if shares == 0 {
         return None;
     }
-    let (value, shares) = (i128::from(value_cents), i128::from(shares));
-    let (quotient, remainder) = (value.div_euclid(shares), value.rem_euclid(shares));
-    let round_up = match (remainder * 2).cmp(&shares) {
+    i64::try_from(divide_half_even(i128::from(value_cents), i128::from(shares))).ok()
+}
+
+/// The quotient rounded to the nearest whole number, to the even one of two that are equally near.
+/// The divisor is positive, and at most half of what an `i128` holds.
+pub fn divide_half_even(dividend: i128, divisor: i128) -> i128 {
+    assert!(0 < divisor && divisor <= i128::MAX / 2, "the remainder is doubled: {divisor}");
+    let (quotient, remainder) = (dividend.div_euclid(divisor), dividend.rem_euclid(divisor));
+    let rounds_up = match (remainder * 2).cmp(&divisor) {
         std::cmp::Ordering::Less => false,
         std::cmp::Ordering::Equal => quotient % 2 != 0,
         std::cmp::Ordering::Greater => true,
     };
-    i64::try_from(quotient + i128::from(round_up)).ok()
+    quotient + i128::from(rounds_up)
 }
 
 #[cfg(test)]
