@@ -1,10 +1,10 @@
 //! The thread `projection-N`: follows the log with one server. Connects, writes batch after batch,
 //! and reconnects after failures.
 
+mod connected;
 mod following;
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use tokio::task::yield_now;
@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 
 use super::backlog::Backlog;
 use super::batch::{self, Batch};
-use super::connection::{Connection, within};
+use super::connection::within;
 use super::days::Day;
 use super::error::Remedy;
 use super::held::Held;
@@ -30,6 +30,7 @@ use super::{
 use crate::shutdown::Shutdown;
 use crate::types::{Backoff, Clock, OrderId};
 use crate::wal::{LogClaim, LogHandle, Lsn};
+use connected::{Connected, IS_THERE_TIMEOUT, Raised};
 use following::Following;
 
 /// Most orders in memory, at some 500 bytes each.
@@ -46,15 +47,8 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
 /// Longest time to set up a connection: an earlier one's transaction has to end first.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest time for a batch, and for the orders read back for it. After that the worker reconnects
-/// and sends it again.
-const BATCH_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long a batch takes at most times. After that the server may have frozen, and is asked over another
-/// connection, as often.
-const BUSY_CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// How often a server without work is asked whether it is there, and how long its answer may take.
+/// How often a server without work is asked whether it is there.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-const IDLE_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long to wait after a stop for the end of the log, and for Postgres to take the rest of it.
 /// What is left is written after the next start.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
@@ -309,7 +303,7 @@ impl ProjectionWorker {
             return Ok(());
         }
         let asked = session.connection.client.batch_execute("");
-        let answered = within(IDLE_CHECK_TIMEOUT, &self.server, asked).await?;
+        let answered = within(IS_THERE_TIMEOUT, &self.server, asked).await?;
         answered.map_err(ProjectionError::of(&self.server, "answer"))?;
         session.answered_at = Instant::now();
         Ok(())
@@ -495,68 +489,6 @@ async fn stop_timeout(log: &LogHandle, shutdown: &Shutdown) {
             until = Some(Instant::now() + END_TIMEOUT);
         }
         tokio::time::sleep(POLL_INTERVAL).await;
-    }
-}
-
-/// Counts a server as connected while it answers.
-struct Connected {
-    gauge: crate::metrics::Gauge,
-    raised: Option<Raised>,
-}
-
-impl Connected {
-    /// It does.
-    fn new(gauge: &crate::metrics::Gauge) -> Self {
-        Self { gauge: gauge.clone(), raised: Some(Raised::new(gauge)) }
-    }
-
-    fn note(&mut self, answers: bool) {
-        if !answers {
-            self.raised = None;
-        } else if self.raised.is_none() {
-            self.raised = Some(Raised::new(&self.gauge));
-        }
-    }
-
-    /// Waits for a batch, or for what it needs. Only the whole of it shows that the server answers, so one
-    /// that takes long is watched.
-    async fn follow<T>(
-        &mut self,
-        server: &PostgresServer,
-        work: impl Future<Output = Result<T, ProjectionError>>,
-    ) -> Result<T, ProjectionError> {
-        let done = tokio::select! {
-            biased;
-            done = within(BATCH_TIMEOUT, server, work) => done??,
-            never = self.watch(server) => match never {},
-        };
-        self.note(true);
-        Ok(done)
-    }
-
-    /// Asks the server now and then whether it is there. Does not end.
-    async fn watch(&mut self, server: &PostgresServer) -> Infallible {
-        loop {
-            tokio::time::sleep(BUSY_CHECK_INTERVAL).await;
-            let opened = Connection::open_within(IDLE_CHECK_TIMEOUT, server).await;
-            self.note(!opened.is_err_and(|error| error.is_absence()));
-        }
-    }
-}
-
-/// Raises a gauge by one for as long as it lives.
-struct Raised(crate::metrics::Gauge);
-
-impl Raised {
-    fn new(gauge: &crate::metrics::Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Raised {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 
