@@ -19,11 +19,6 @@ const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(15);
 /// server that crashes would go back before records that the log no longer has. A transaction whose
 /// client is gone ends by itself. A plan that looks into all tables of orders seems so costly that
 /// Postgres would compile it, for seconds each time, to read a few rows.
-///
-/// The last line lets the server process keep its memory from one transaction to the next: glibc
-/// returns free memory at the end of the heap to the system each time, until a block as large as
-/// this was allocated and freed (mallopt(3), `M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD`). Faulting
-/// those pages in again was an eighth of the work of a small transaction.
 const SESSION: &str = "\
     SELECT set_config('synchronous_commit', 'on', false) \
         WHERE current_setting('synchronous_commit') = 'off'; \
@@ -32,8 +27,15 @@ const SESSION: &str = "\
     SET default_transaction_read_only = off; \
     SET lock_timeout = '30s'; \
     SET idle_in_transaction_session_timeout = '60s'; \
-    SET jit = off; \
-    SELECT octet_length(repeat(repeat(repeat('x', 256), 256), 256))";
+    SET jit = off";
+
+/// Lets the server process keep its memory from one transaction to the next: glibc returns free memory at
+/// the end of the heap to the system each time, until a block as large as this was allocated and freed
+/// (mallopt(3), `M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD`). Faulting those pages in again was an eighth of
+/// the work of a small transaction. It costs some 25 ms once: for sessions with many of them.
+const KEEP_MEMORY: &str = "\
+    BEGIN; SET LOCAL statement_timeout = 0; \
+    SELECT octet_length(repeat(repeat(repeat('x', 256), 256), 256)); COMMIT";
 
 /// What the sessions of a member need: a transaction that its process, or its host, no longer goes on
 /// with keeps no other member from the users for longer than a lease.
@@ -50,6 +52,12 @@ impl Connection {
     /// Connects to the host that is the primary now. Call it inside a runtime.
     pub(crate) async fn open(server: &PostgresServer) -> Result<Self, ProjectionError> {
         Self::open_within(ANSWER_TIMEOUT, server).await
+    }
+
+    /// Prepares the session for many small transactions.
+    pub(crate) async fn keep_memory(&self, server: &PostgresServer) -> Result<(), ProjectionError> {
+        let kept = in_time(server, self.client.batch_execute(KEEP_MEMORY)).await?;
+        kept.map_err(ProjectionError::of(server, "set up the session"))
     }
 
     /// Connects to the host that is the primary now, in this time. Each host has its share of it.

@@ -149,6 +149,12 @@ impl ProjectionWorker {
                 Remedy::Wait => false,
                 Remedy::Operator => true,
             };
+            // Ahead of the line, whose reader may look at once.
+            if !needs_operator {
+                self.trouble.stopped = None;
+            } else if self.trouble.stopped.is_none() {
+                self.trouble.stopped = Some(Raised::new(&self.metrics.stopped));
+            }
             let effect = effect_of_absence(self.pace.is_eager());
             if needs_operator && is_new {
                 tracing::error!(
@@ -164,11 +170,6 @@ impl ProjectionWorker {
             // Half a batch is a different attempt: the pause does not grow.
             let is_different = can_halve && matches!(error, ProjectionError::Refused { .. });
             let backed_off = if is_different { backoff.wait() } else { backoff.advance() };
-            if !needs_operator {
-                self.trouble.stopped = None;
-            } else if self.trouble.stopped.is_none() {
-                self.trouble.stopped = Some(Raised::new(&self.metrics.stopped));
-            }
             let wait = if needs_operator { LAST_BACKOFF } else { backed_off };
             let is_stopping = self.pause(wait, shutdown).await;
             // A stop does not wait for a server that an operator has to fix.

@@ -180,7 +180,7 @@ fn a_restore_that_is_killed_has_taken_nothing_over_and_is_run_again() {
 #[test]
 fn what_is_there_is_never_overwritten_and_what_is_refused_leaves_nothing_behind() {
     let (data, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let database = postgres.database();
     let url = database.url.as_str();
     let fresh = folder.path().join("fresh");

@@ -15,7 +15,7 @@ fn migrate(database: &Database, more: &[&str]) -> Result<String, String> {
 
 #[test]
 fn a_database_that_cannot_hold_every_character_is_refused() {
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     postgres
         .database()
         .sql("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
@@ -29,7 +29,7 @@ fn a_database_that_cannot_hold_every_character_is_refused() {
 #[test]
 fn names_that_another_program_has_taken_are_left_to_it() {
     let data = tempfile::tempdir().unwrap();
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let history = "CREATE TABLE refinery_schema_history \
         (version int4 PRIMARY KEY, name varchar, applied_on varchar, checksum varchar); \
         INSERT INTO refinery_schema_history VALUES (1, 'init', '2024-01-01T00:00:00Z', '7')";
@@ -71,7 +71,7 @@ fn names_that_another_program_has_taken_are_left_to_it() {
 
 #[test]
 fn a_schema_may_have_any_name_and_a_bad_one_is_refused() {
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let database = postgres.database();
     let odd = ["--postgres-schema", "My \"own\" schema's"];
     assert!(migrate(&database, &odd).unwrap().contains("before 0"));
@@ -88,7 +88,7 @@ fn a_schema_may_have_any_name_and_a_bad_one_is_refused() {
 #[test]
 fn what_is_set_for_the_user_or_the_database_changes_nothing() {
     let data = tempfile::tempdir().unwrap();
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let database = postgres.database();
     let settings = [
         ("search_path", "other"),

@@ -11,7 +11,7 @@ fn a_pooler_by_transaction_is_refused() {
     // There are records to compare.
     assert!(Server::start(data.path(), &[]).program.stop().success());
     let data = data.path().to_str().unwrap();
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let direct = postgres.database();
     for more in ["", "server_round_robin = 1\nmin_pool_size = 3"] {
         let pooler = PgBouncer::start(&postgres, "transaction", more);
@@ -44,7 +44,7 @@ fn a_pooler_by_transaction_is_refused() {
 #[test]
 fn a_pooler_by_session_works() {
     let data = tempfile::tempdir().unwrap();
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let pooler = PgBouncer::start(&postgres, "session", "");
     let url = pooler.database.url.as_str();
     let server = Server::start(data.path(), &["--postgres", url, "--migrate"]);

@@ -17,7 +17,7 @@ fn refusal(database: &Database, sql: &str) -> String {
 #[test]
 fn the_audit_log_only_grows_and_has_room_for_tomorrow() {
     let data = tempfile::tempdir().unwrap();
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let database = postgres.database();
     let server = Server::start(data.path(), &["--postgres", &database.url, "--migrate"]);
     server.user(data.path(), "alice").place_resting("IBM");
@@ -53,7 +53,7 @@ fn the_audit_log_only_grows_and_has_room_for_tomorrow() {
 #[test]
 fn analysts_read_their_views_and_nothing_else() {
     let data = tempfile::tempdir().unwrap();
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let database = postgres.database();
     let server = Server::start(data.path(), &["--postgres", &database.url, "--migrate"]);
     let alice = server.user(data.path(), "alice");
@@ -104,7 +104,7 @@ const ON_HOLD: &str = "Postgres is on hold until an operator fixes this; orders 
 #[test]
 fn a_server_that_is_no_longer_let_in_starts_and_goes_on_once_it_is() {
     let data = tempfile::tempdir().unwrap();
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let admin = postgres.database();
     let owner = postgres.create("records");
     assert!(run(&["migrate", "--postgres", &owner.url]).status.success());
@@ -141,7 +141,7 @@ fn taken(client: &Client) -> Value {
 #[test]
 fn a_server_whose_answers_wait_for_postgres_starts_as_well_and_cancels() {
     let data = tempfile::tempdir().unwrap();
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let database = postgres.database();
     assert!(run(&["migrate", "--postgres", &database.url]).status.success());
     database.sql("CREATE ROLE writer LOGIN IN ROLE longbow_writer");

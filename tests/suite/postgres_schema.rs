@@ -40,7 +40,7 @@ const TAKE_BACK: &str = "DELETE FROM refinery_schema_history WHERE name = 'later
 #[test]
 fn another_version_is_said_at_the_start() {
     let data = tempfile::tempdir().unwrap();
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let database = postgres.database();
     let error = start_error(data.path(), &database.url);
     let needs = format!("needs {}", newest());
@@ -67,7 +67,7 @@ fn another_version_is_said_at_the_start() {
 #[test]
 fn what_is_wrong_with_the_address_is_said_at_the_start() {
     let data = tempfile::tempdir().unwrap();
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let nowhere = postgres.named("nowhere").url;
     let error = start_error(data.path(), &nowhere);
     assert!(error.contains("\"nowhere\" does not exist"), "{error}");
@@ -79,7 +79,7 @@ fn what_is_wrong_with_the_address_is_said_at_the_start() {
 #[test]
 fn another_version_that_comes_up_later_is_waited_for() {
     let data = tempfile::tempdir().unwrap();
-    let mut postgres = Postgres::start();
+    let mut postgres = Postgres::start_bare();
     let database = postgres.database();
     migrate(&database);
     database.sql(MAKE_NEWER);
@@ -110,7 +110,7 @@ fn another_version_that_comes_up_later_is_waited_for() {
 #[test]
 fn two_that_migrate_at_once_take_turns() {
     let data = tempfile::tempdir().unwrap();
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let database = postgres.database();
     let migrations: Vec<_> = (0..3)
         .map(|_| {
@@ -146,7 +146,7 @@ fn make_version_1(postgres: &Postgres, database: &Database) {
 #[test]
 fn tables_of_the_first_version_are_brought_up_to_date() {
     let data = tempfile::tempdir().unwrap();
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let database = postgres.database();
     make_version_1(&postgres, &database);
     let error = start_error(data.path(), &database.url);

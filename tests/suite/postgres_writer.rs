@@ -20,7 +20,7 @@ fn migrate(database: &Database) -> Vec<String> {
 #[test]
 fn a_writer_writes_and_can_do_nothing_else() {
     let data = tempfile::tempdir().unwrap();
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let owner = postgres.database();
     assert_eq!(migrate(&owner).len(), 1, "everything was granted");
     owner.sql("CREATE ROLE writer LOGIN IN ROLE longbow_writer");
@@ -68,7 +68,7 @@ fn a_writer_writes_and_can_do_nothing_else() {
 
 #[test]
 fn what_could_not_be_granted_is_said_and_made_good_later() {
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_bare();
     let admin = postgres.database();
     admin.sql("CREATE ROLE plain LOGIN");
     admin.sql("CREATE DATABASE own OWNER plain");

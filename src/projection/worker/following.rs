@@ -48,6 +48,7 @@ impl ProjectionWorker {
             self.is_session_checked = true;
         }
         migrations::prepare(&mut connection.client, server, self.migrates).await?;
+        connection.keep_memory(server).await?;
         let owned_since = self.ownership.as_ref().map(Ownership::newest);
         let claim = self.claim(&mut connection.client).await?;
         let written = self.log.committed();

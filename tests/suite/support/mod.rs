@@ -24,6 +24,7 @@ pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod small_disk;
 pub(crate) mod stream_story;
+pub(crate) mod tape;
 pub(crate) mod venue;
 pub(crate) mod wall_clock;
 pub(crate) mod webdriver;
@@ -274,7 +275,7 @@ impl Server {
         command.args(["--wal-segment-mib", "8", "--disk-reserve-mib", "16"]);
         // A small market starts faster; a test can override it with a later flag.
         if !more.contains(&"--exchange") {
-            command.args(["--universe", "5"]);
+            command.args(["--universe", "5"]).args(tape::arguments(more));
         }
         // Even on a busy machine, answers contain the outcome.
         if !more.contains(&"--order-reply-timeout-ms") {
@@ -359,6 +360,8 @@ impl Exchange {
         let mut arguments =
             vec!["exchange", "--listen", listen, "--data-dir", data, "--universe", "5"];
         arguments.extend(more);
+        let tape = tape::arguments(more);
+        arguments.extend(tape.iter().map(String::as_str));
         let program = Program::start(&arguments);
         let address = program.await_line("exchange listening on ");
         Self { program, address }

@@ -4,6 +4,7 @@ mod database;
 mod program;
 mod records;
 mod running;
+mod template;
 
 use std::path::Path;
 
@@ -15,7 +16,7 @@ pub(crate) use program::unprivileged_user;
 pub(crate) use records::{assert_records_agree, await_caught_up, verify};
 
 use super::ports::free_port;
-use program::{Program, copy};
+use program::{DATA, Program, copy};
 use running::Running;
 
 /// The initial database of every server.
@@ -37,6 +38,15 @@ const SETTINGS: [&str; 9] = [
     "recovery_init_sync_method=syncfs",
 ];
 
+/// What a server has when it starts first.
+#[derive(Debug, Clone, Copy)]
+enum Content {
+    /// The empty database `longbow`.
+    Bare,
+    /// That database with Longbow's tables and roles.
+    Tables,
+}
+
 /// A Postgres with its data in a temporary folder, stopped and removed when dropped.
 pub(crate) struct Postgres {
     program: Program,
@@ -47,39 +57,48 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one on a free port, with the empty database `longbow`.
+    /// Starts one on a free port, with Longbow's tables in the database `longbow`.
     pub(crate) fn start() -> Self {
-        Self::start_with(&[])
-    }
-
-    /// Starts one with more settings, such as `work_mem=1MB`.
-    pub(crate) fn start_with(more: &[&str]) -> Self {
-        let mut postgres = Self::absent_with(more);
+        let mut postgres = Self::absent_with(Content::Tables);
         postgres.start_again();
         postgres
     }
 
-    /// Prepares one with a known address, without starting it.
-    pub(crate) fn absent() -> Self {
-        Self::absent_with(&[])
+    /// Starts one whose database `longbow` is empty.
+    pub(crate) fn start_bare() -> Self {
+        let mut postgres = Self::absent();
+        postgres.start_again();
+        postgres
     }
 
-    fn absent_with(more: &[&str]) -> Self {
+    /// Prepares one with a known address, without starting it. Its database is empty.
+    pub(crate) fn absent() -> Self {
+        Self::absent_with(Content::Bare)
+    }
+
+    fn absent_with(content: Content) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut postgres = Self::prepare(folder.path(), more);
+        let mut postgres = Self::prepare(folder.path(), content, &[]);
         postgres._folder = Some(folder);
         postgres
     }
 
-    /// Starts one with its data in this folder, where they stay.
+    /// Starts one with its data in this folder, where they stay, and with more settings, such as
+    /// `work_mem=1MB`.
     pub(crate) fn start_in(folder: &Path, more: &[&str]) -> Self {
-        let mut postgres = Self::prepare(folder, more);
+        let mut postgres = Self::prepare(folder, Content::Tables, more);
         postgres.start_again();
         postgres
     }
 
-    fn prepare(folder: &Path, more: &[&str]) -> Self {
-        let program = Program::prepare(folder);
+    fn start_bare_in(folder: &Path) -> Self {
+        let mut postgres = Self::prepare(folder, Content::Bare, &[]);
+        postgres.start_again();
+        postgres
+    }
+
+    fn prepare(folder: &Path, content: Content, more: &[&str]) -> Self {
+        let program = Program::prepare(folder, content);
         let settings = SETTINGS.iter().chain(more).map(|&setting| setting.to_owned()).collect();
         Self { program, port: free_port(), settings, running: None, _folder: None }
     }
@@ -184,7 +203,7 @@ impl Postgres {
     pub(crate) fn back_up(&self) -> TempDir {
         assert!(self.running.is_none(), "its files change while it runs");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        copy(&self.program.data, &folder.path().join("data"));
+        copy(&self.program.data, &folder.path().join(DATA));
         folder
     }
 
@@ -192,7 +211,7 @@ impl Postgres {
     pub(crate) fn set_back(&self, backup: &TempDir) {
         assert!(self.running.is_none(), "its files are in use");
         std::fs::remove_dir_all(&self.program.data).expect("its data");
-        copy(&backup.path().join("data"), &self.program.data);
+        copy(&backup.path().join(DATA), &self.program.data);
     }
 }
 

@@ -1,11 +1,15 @@
 //! The programs of an installed Postgres, and their data directory.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{DATABASE, USER};
+use super::{Content, DATABASE, USER, template};
+
+/// The data directory in a server's folder.
+pub(super) const DATA: &str = "data";
 
 /// Where Postgres is installed, where its data are, and the user that it runs as.
 pub(super) struct Program {
@@ -17,19 +21,24 @@ pub(super) struct Program {
 
 impl Program {
     /// Finds Postgres and creates a data directory in this folder.
-    pub(super) fn prepare(folder: &Path) -> Self {
-        let program =
-            Self { bin: find_bin(), data: folder.join("data"), user: unprivileged_user() };
+    pub(super) fn prepare(folder: &Path, content: Content) -> Self {
+        let program = Self::new(folder);
+        match content {
+            Content::Bare => program.copy_bare(),
+            Content::Tables => copy(&template::with_tables(&program), &program.data),
+        }
+        program
+    }
+
+    fn new(folder: &Path) -> Self {
+        let program = Self { bin: find_bin(), data: folder.join(DATA), user: unprivileged_user() };
         program.own(folder);
-        program.make_data();
         program
     }
 
     /// Copies a server that runs into this folder, as a standby of it.
     pub(super) fn copy_running(folder: &Path, address: &str, user: &str) -> Self {
-        let program =
-            Self { bin: find_bin(), data: folder.join("data"), user: unprivileged_user() };
-        program.own(folder);
+        let program = Self::new(folder);
         let (host, port) = address.rsplit_once(':').expect("host:port");
         let mut command = program.command("pg_basebackup");
         command.arg("-D").arg(&program.data).args(["--write-recovery-conf", "--no-sync"]);
@@ -60,28 +69,22 @@ impl Program {
         }
     }
 
-    /// Creates the data directory, as a copy of one created once per build.
-    fn make_data(&self) {
+    /// Copies the data directory of an empty server, made once.
+    fn copy_bare(&self) {
+        let template = template::made_once(&format!("{}-bare", self.kind()), |folder| {
+            let program = Self::new(folder);
+            program.init();
+            program.single_user("postgres", &[&format!("CREATE DATABASE {DATABASE}")]);
+        });
+        copy(&template, &self.data);
+    }
+
+    /// The version, and whose the files are: only their owner can read them.
+    pub(super) fn kind(&self) -> String {
         let output = self.command("postgres").arg("--version").output().expect("it runs");
         let version = String::from_utf8_lossy(&output.stdout);
         let version = version.split_whitespace().nth(2).unwrap_or("unknown").to_owned();
-        // Only its owner can read it.
-        let owner = rustix::process::geteuid().as_raw();
-        let template = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("postgres-{version}-template-of-{owner}"));
-        if !template.exists() {
-            self.init();
-            self.create_database();
-            // Under a temporary name first, so that nobody finds half of it. Another test may have been
-            // faster.
-            let own = template.with_extension(std::process::id().to_string());
-            copy(&self.data, &own);
-            if std::fs::rename(&own, &template).is_err() {
-                std::fs::remove_dir_all(&own).expect("our own copy");
-            }
-            return;
-        }
-        copy(&template, &self.data);
+        format!("postgres-{version}-of-{}", rustix::process::geteuid().as_raw())
     }
 
     fn init(&self) {
@@ -91,17 +94,18 @@ impl Program {
         expect_success(command);
     }
 
-    /// In single-user mode: it needs no port.
-    fn create_database(&self) {
+    /// Runs statements in single-user mode, which needs no port.
+    pub(super) fn single_user(&self, database: &str, statements: &[&str]) {
         let mut command = self.command("postgres");
-        command.arg("--single").arg("-D").arg(&self.data).arg("postgres").stdin(Stdio::piped());
+        command.arg("--single").arg("-D").arg(&self.data).arg(database).stdin(Stdio::piped());
         command.stdout(Stdio::null());
         let mut process = command.spawn().expect("it runs");
         let mut input = process.stdin.take().expect("its input is piped");
-        std::io::Write::write_all(&mut input, format!("CREATE DATABASE {DATABASE}\n").as_bytes())
-            .expect("it reads");
+        for statement in statements {
+            writeln!(input, "{statement}").expect("it reads");
+        }
         drop(input);
-        assert!(process.wait().expect("it ends").success(), "the database was not made");
+        assert!(process.wait().expect("it ends").success(), "{statements:?} failed");
     }
 }
 
