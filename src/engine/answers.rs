@@ -131,6 +131,9 @@ impl Engine {
             let is_unreadable = matches!(answer, QueryAnswer::Unreadable { .. });
             work.entry.underway.owes_query &= is_stale || is_unreadable;
             match answer {
+                // Asked before the exchange accepted it, as after a take-over. It is asked again.
+                QueryAnswer::Unknown { .. }
+                    if is_stale && work.order().external_order_id.is_some() => {}
                 QueryAnswer::Unknown { as_of } => {
                     work.entry.underway.record_id = None;
                     unknown_at_exchange(work, (queried_at, asked_at), as_of);

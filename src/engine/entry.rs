@@ -253,13 +253,18 @@ impl Entry {
         self.tracked.order()
     }
 
-    /// Notes an execution that the answer to the query in flight may not include yet.
-    pub(super) fn note_fill(&mut self, change: &Change) {
-        if let Change::Filled(fill) = change
-            && self.underway.query.is_some()
-        {
-            let doubt = self.underway.doubt.get_or_insert_default();
-            doubt.counted_meanwhile.push(fill.execution_id.clone());
+    /// Notes what the answer to the query in flight may not include yet: an execution, or the order.
+    pub(super) fn note_beside_query(&mut self, change: &Change) {
+        if self.underway.query.is_none() {
+            return;
+        }
+        match change {
+            Change::Filled(fill) => {
+                let doubt = self.underway.doubt.get_or_insert_default();
+                doubt.counted_meanwhile.push(fill.execution_id.clone());
+            }
+            Change::Accepted { .. } => self.underway.query_again = true,
+            _ => {}
         }
     }
 

@@ -326,7 +326,7 @@ impl Work<'_, '_> {
         let changed = Changed { order_id, at: self.turn.now, change };
         let applied = self.entry.tracked.apply(&changed);
         if applied.recorded {
-            self.entry.note_fill(&changed.change);
+            self.entry.note_beside_query(&changed.change);
             self.turn.out.record(Event::Changed(changed), self.entry.order());
         }
         assert_eq!(

@@ -1,10 +1,10 @@
 //! Whatever is unsure about an order is queried again, holds up nothing else, and is decided by
 //! numbers, not by ids alone.
 
-use super::test_rig::{OPTIONS, Rig, fill, filled, record_of};
+use super::test_rig::{OPTIONS, Rig, fill, filled, has_alert, record_of};
 use super::*;
 use crate::order::{
-    CaseCause, CaseOutcome, Event, Fill, MAX_OPEN_CASES, OperatorAct, ReportKind, Status,
+    Anomaly, CaseCause, CaseOutcome, Event, Fill, MAX_OPEN_CASES, OperatorAct, ReportKind, Status,
 };
 use crate::types::*;
 
@@ -358,6 +358,22 @@ fn an_accepted_order_that_the_exchange_no_longer_knows_opens_a_case() {
     assert_eq!(causes(&rig), [CaseCause::UnknownAtExchange]);
     rig.record(order_id, record(&[]));
     assert_eq!(causes(&rig), []);
+}
+
+#[test]
+fn a_query_from_before_the_order_was_accepted_is_repeated_and_alerts_nobody() {
+    let mut rig = Rig::new();
+    let order_id = rig.pending();
+    rig.submit_answer(order_id, SubmitOutcome::Unknown);
+    assert!(rig.take().contains(&Effect::Query(order_id)));
+    rig.accept(order_id, "x");
+    rig.record(order_id, QueryAnswer::Unknown { as_of: None });
+    let effects = rig.take();
+    assert!(!has_alert(&effects, Anomaly::UnknownAtExchange), "{effects:?}");
+    assert!(effects.contains(&Effect::Query(order_id)), "{effects:?}");
+    // The next one was asked after it.
+    rig.record(order_id, QueryAnswer::Unknown { as_of: None });
+    assert!(has_alert(&rig.take(), Anomaly::UnknownAtExchange));
 }
 
 #[test]

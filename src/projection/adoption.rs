@@ -16,7 +16,7 @@ use crate::types::{ExternalOrderId, UserPartition};
 const ENDED_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// An order that is open.
-const OPEN: &str = "o.ending IS NULL AND o.filled_shares < o.num_shares";
+const OPEN: &str = "o.is_open";
 /// An order that needs to be looked at although it has ended: a failed one that the exchange may have,
 /// for a day, or one with open cases. The first line is the predicate of an index.
 const ATTENDED: &str = "\

@@ -211,7 +211,7 @@ fn rows_of(orders: &[TrackedOrder]) -> Batch {
                     taken_back: part.execution == Execution::TakenBack,
                 },
             };
-            batch.executions.push((&order.user, order.order_id), &part.id, &row);
+            batch.executions.push(order, &part.id, &row);
         }
     }
     for (id, (tracked, order_id)) in external {

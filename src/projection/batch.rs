@@ -6,7 +6,7 @@ use super::days::Day;
 use super::rows::{EventRows, ExecutionRow, ExecutionRows, ExternalRows, OrderRows};
 use super::working_set::WorkingSet;
 use crate::order::{
-    Change, Changed, Event, ExecutionEffect, FeedPosition, OrderParts, TrackedOrder,
+    Change, Changed, Event, Execution, ExecutionEffect, FeedPosition, OrderParts, TrackedOrder,
 };
 use crate::types::{ExecutionId, OrderId, TimestampMicros, UserPartition};
 use crate::wal::{LogId, Lsn};
@@ -139,6 +139,7 @@ pub(super) fn build(
     for (lsn, event) in events {
         let lsn = *lsn;
         batch.last = lsn;
+        let mut voided = None;
         let after = match event {
             Event::Created(created) => {
                 working.insert(TrackedOrder::new(created), lsn);
@@ -151,8 +152,11 @@ pub(super) fn build(
                 let order = order.ok_or(UnknownOrder { lsn, order_id })?;
                 let is_first = order.order().version == 1;
                 let effect = order.effect_of(&change.change).map(|effect| {
-                    let was_known = order.executions().get(effect.execution_id()).is_some();
-                    (effect, was_known)
+                    let known = order.executions().get(effect.execution_id());
+                    if let ExecutionEffect::Void { .. } = effect {
+                        voided = known.and_then(Execution::counted);
+                    }
+                    (effect, known.is_some())
                 });
                 if !order.apply(change).recorded {
                     continue;
@@ -185,7 +189,7 @@ pub(super) fn build(
         let order = working.get(after).ok_or(UnknownOrder { lsn, order_id: after })?;
         batch.days.insert(Day::of(event.at()));
         batch.recorded_at.push(event.at());
-        batch.events.push((log_id, lsn), event, order);
+        batch.events.push((log_id, lsn), event, order, voided);
     }
     let unknown = |order_id| UnknownOrder { lsn: batch.last, order_id };
     for order_id in changed {
@@ -197,9 +201,8 @@ pub(super) fn build(
     }
     for ((order_id, id), row) in &executions {
         let order = working.get(*order_id).ok_or_else(|| unknown(*order_id))?;
-        let owner = (&order.order().user, *order_id);
         let rows = if row.was_known { &mut batch.executions } else { &mut batch.new_executions };
-        rows.push(owner, id, row);
+        rows.push(order.order(), id, row);
     }
     for (id, order_id) in external {
         let order = working.get(order_id).ok_or_else(|| unknown(order_id))?;

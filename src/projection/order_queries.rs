@@ -120,7 +120,7 @@ fn statements() -> [String; 6] {
         format!(
             "{columns} FROM projection p LEFT JOIN (SELECT * FROM orders \
                 WHERE user_id = $1 AND order_id < $2 \
-                    AND NOT (ending IS NULL AND filled_shares < num_shares) \
+                    AND NOT is_open \
                 ORDER BY order_id DESC LIMIT $4) o ON true \
              WHERE {position} ORDER BY o.order_id DESC"
         ),

@@ -69,6 +69,13 @@ fn rights(server: &PostgresServer, role: &str) -> Vec<Right> {
         grant: format!("GRANT USAGE ON SCHEMA {schema} TO {role}"),
         is_there: format!("SELECT has_schema_privilege('{role}', {}, 'USAGE')", literal(name)),
     };
+    let execute = |function: &str| Right {
+        grant: format!("GRANT EXECUTE ON FUNCTION {function} TO {role}"),
+        is_there: format!(
+            "SELECT has_function_privilege('{role}', {}, 'EXECUTE')",
+            literal(function)
+        ),
+    };
     if role == READER {
         let all = format!(
             "SELECT bool_and(has_table_privilege('{role}', pg_class.oid, 'SELECT')) FROM pg_class \
@@ -76,7 +83,12 @@ fn rights(server: &PostgresServer, role: &str) -> Vec<Right> {
             literal(&schema.analysis())
         );
         let grant = format!("GRANT SELECT ON ALL TABLES IN SCHEMA {analysis} TO {role}");
-        return vec![usage(&analysis, &schema.analysis()), Right { grant, is_there: all }];
+        let open_orders_at = format!("{analysis}.open_orders_at(timestamptz)");
+        return vec![
+            usage(&analysis, &schema.analysis()),
+            Right { grant, is_there: all },
+            execute(&open_orders_at),
+        ];
     }
     let table = |names: &[&str], rights: &[&str]| {
         let list = names.iter().map(|name| format!("{own}.{name}")).collect::<Vec<_>>();
@@ -116,12 +128,6 @@ fn rights(server: &PostgresServer, role: &str) -> Vec<Right> {
             ),
             grant: format!("GRANT USAGE, UPDATE ON SEQUENCE {epochs} TO {role}"),
         },
-        Right {
-            grant: format!("GRANT EXECUTE ON FUNCTION {make_day} TO {role}"),
-            is_there: format!(
-                "SELECT has_function_privilege('{role}', {}, 'EXECUTE')",
-                literal(&make_day)
-            ),
-        },
+        execute(&make_day),
     ]
 }

@@ -5,8 +5,8 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::values::{Text, Timestamp, bigint, uuid};
-use crate::order::{Change, Event, OpenCase, OrderParts, TrackedOrder};
-use crate::types::{ExecutionId, OrderId, TimestampMicros, UserId};
+use crate::order::{Change, Event, OpenCase, Order, OrderParts, TrackedOrder};
+use crate::types::{ExecutionId, OrderId, PriceCents, Shares, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
 
 pub(super) type Parameters<'a> = Vec<&'a (dyn ToSql + Sync)>;
@@ -102,6 +102,7 @@ columns! {
         recorded_at: Timestamp => timestamptz,
         busted_at: Option<Timestamp> => timestamptz,
         taken_back: bool => boolean,
+        symbol: Text => text,
     }
 }
 
@@ -133,6 +134,12 @@ columns! {
         reason: Option<Text> => text,
         log_id: i64 => bigint,
         lsn: i64 => bigint,
+        client_order_id: Option<Text> => text,
+        symbol: Option<Text> => text,
+        side: Option<&'static str> => text,
+        time_in_force: Option<&'static str> => text,
+        limit_price_cents: Option<i64> => bigint,
+        num_shares: Option<i64> => bigint,
     }
 }
 
@@ -169,15 +176,17 @@ pub(super) fn replace_any() -> String {
 /// An execution that the log reports first is written as it says, whatever is there.
 pub(super) const ON_NEW_EXECUTION: &str = "\
     ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET \
-        (user_partition, num_shares, price_cents, executed_at, recorded_at, busted_at, taken_back) \
+        (user_partition, num_shares, price_cents, executed_at, recorded_at, busted_at, taken_back, \
+                symbol) \
             = (excluded.user_partition, excluded.num_shares, excluded.price_cents, \
                 excluded.executed_at, excluded.recorded_at, excluded.busted_at, \
-                excluded.taken_back) \
+                excluded.taken_back, excluded.symbol) \
     WHERE (executions.user_partition, executions.num_shares, executions.price_cents, \
             executions.executed_at, executions.recorded_at, executions.busted_at, \
-            executions.taken_back) \
+            executions.taken_back, executions.symbol) \
         IS DISTINCT FROM (excluded.user_partition, excluded.num_shares, excluded.price_cents, \
-            excluded.executed_at, excluded.recorded_at, excluded.busted_at, excluded.taken_back)";
+            excluded.executed_at, excluded.recorded_at, excluded.busted_at, excluded.taken_back, \
+            excluded.symbol)";
 
 /// An execution that the log reported before becomes void and keeps its shares, or counts again,
 /// perhaps with other shares. Its first recorded time stays.
@@ -197,7 +206,7 @@ pub(super) const ON_KNOWN_EXECUTION: &str = "\
 /// An execution counts or is void as the index has it, which does not know since when.
 pub(super) const ON_COPIED_EXECUTION: &str = "\
     ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET \
-        user_partition = excluded.user_partition, \
+        user_partition = excluded.user_partition, symbol = excluded.symbol, \
         num_shares = coalesce(excluded.num_shares, executions.num_shares), \
         price_cents = coalesce(excluded.price_cents, executions.price_cents), \
         executed_at = coalesce(executions.executed_at, excluded.executed_at), \
@@ -207,6 +216,7 @@ pub(super) const ON_COPIED_EXECUTION: &str = "\
     WHERE (executions.busted_at IS NULL) <> (excluded.busted_at IS NULL) \
         OR executions.taken_back <> excluded.taken_back \
         OR executions.user_partition <> excluded.user_partition \
+        OR executions.symbol IS DISTINCT FROM excluded.symbol \
         OR (executions.num_shares, executions.price_cents) IS DISTINCT FROM \
             (coalesce(excluded.num_shares, executions.num_shares), \
                 coalesce(excluded.price_cents, executions.price_cents))";
@@ -291,22 +301,18 @@ pub(super) struct ExecutionRow {
 }
 
 impl ExecutionRows {
-    pub(super) fn push(
-        &mut self,
-        (user, order_id): (&UserId, OrderId),
-        id: &ExecutionId,
-        row: &ExecutionRow,
-    ) {
-        self.user_id.push(user_text(user));
-        self.order_id.push(uuid(order_id));
+    pub(super) fn push(&mut self, order: &Order, id: &ExecutionId, row: &ExecutionRow) {
+        self.user_id.push(user_text(&order.user));
+        self.order_id.push(uuid(order.order_id));
         self.execution_id.push(Text::new(id.as_str()));
-        self.user_partition.push(partition(order_id));
+        self.user_partition.push(partition(order.order_id));
         self.num_shares.push(row.counted.map(|(shares, ..)| bigint(shares)));
         self.price_cents.push(row.counted.map(|(_, cents, _)| cents));
         self.executed_at.push(row.counted.map(|(.., at)| Timestamp(at)));
         self.recorded_at.push(Timestamp(row.recorded_at));
         self.busted_at.push(row.busted_at.map(Timestamp));
         self.taken_back.push(row.taken_back);
+        self.symbol.push(Text::new(order.symbol.as_str()));
     }
 }
 
@@ -326,12 +332,14 @@ impl ExternalRows {
 }
 
 impl EventRows {
-    /// Adds an event, with the order as the event left it.
+    /// Adds an event, with the order as the event left it, and shares and price of an execution that
+    /// counts no more by it.
     pub(super) fn push(
         &mut self,
         (log_id, lsn): (LogId, Lsn),
         event: &Event,
         after: &TrackedOrder,
+        voided: Option<(Shares, PriceCents)>,
     ) {
         let order = after.order();
         self.at.push(Timestamp(event.at()));
@@ -375,12 +383,26 @@ impl EventRows {
         }
         self.external_order_id.push(external);
         self.execution_id.push(execution);
-        self.execution_shares.push(fill.map(|fill| bigint(fill.num_shares)));
-        self.execution_price_cents.push(fill.map(|fill| fill.price.cents()));
+        let amounts = fill.map(|fill| (fill.num_shares, fill.price)).or(voided);
+        self.execution_shares.push(amounts.map(|(num_shares, _)| bigint(num_shares)));
+        self.execution_price_cents.push(amounts.map(|(_, price)| price.cents()));
         self.executed_at.push(fill.map(|fill| Timestamp(fill.executed_at)));
         self.reason.push(reason);
         self.log_id.push(log_id.0.cast_signed());
         self.lsn.push(bigint(lsn.0));
+        self.push_terms(matches!(event, Event::Created(_)).then_some(order));
+    }
+
+    /// Of the event that creates an order.
+    fn push_terms(&mut self, order: Option<&Order>) {
+        let key = order.and_then(|order| order.client_order_id.as_ref());
+        self.client_order_id.push(key.map(|key| Text::new(key.as_str())));
+        self.symbol.push(order.map(|order| Text::new(order.symbol.as_str())));
+        self.side.push(order.map(|order| order.side.into_str()));
+        self.time_in_force.push(order.map(|order| order.time_in_force.into_str()));
+        let limit = order.and_then(|order| order.limit_price);
+        self.limit_price_cents.push(limit.map(|price| price.cents()));
+        self.num_shares.push(order.map(|order| bigint(order.num_shares)));
     }
 }
 

@@ -76,6 +76,7 @@ mod order_stream;
 mod output;
 mod postgres_absent;
 mod postgres_again;
+mod postgres_analysts;
 mod postgres_backlog;
 mod postgres_changed_row;
 mod postgres_commit;
