@@ -61,6 +61,7 @@ struct FixedSpaces {
     keys: Keyspace,
     external: Keyspace,
     node: Keyspace,
+    executions: Keyspace,
 }
 
 type Periods = BTreeMap<Period, PeriodSpaces>;
@@ -118,6 +119,7 @@ impl FjallStore {
             keys: open(Space::Keys)?,
             external: open(Space::External)?,
             node: open(Space::Node)?,
+            executions: open(Space::Executions)?,
         };
         let periods = ArcSwap::from_pointee(open_periods(&database)?);
         Ok(Self { database, spaces, periods })
@@ -136,6 +138,7 @@ impl FjallStore {
             Space::Keys => &self.spaces.keys,
             Space::External => &self.spaces.external,
             Space::Node => &self.spaces.node,
+            Space::Executions => &self.spaces.executions,
             Space::Changes(period) => &of_period(period)?.changes,
             Space::Versions(period) => &of_period(period)?.versions,
         })
@@ -189,6 +192,7 @@ fn name(space: Space) -> String {
         Space::Keys => "keys".to_owned(),
         Space::External => "external".to_owned(),
         Space::Node => "node".to_owned(),
+        Space::Executions => "executions".to_owned(),
         Space::Changes(period) => of_period(CHANGES_PREFIX, period),
         Space::Versions(period) => of_period(VERSIONS_PREFIX, period),
     }
@@ -207,9 +211,12 @@ fn options(space: Space) -> KeyspaceCreateOptions {
     let bits_per_key = BloomConstructionPolicy::BitsPerKey(FILTER_BITS_PER_KEY);
     let memtable_bytes = match space {
         Space::Open | Space::Ended | Space::Versions(_) => ORDER_MEMTABLE_BYTES,
-        Space::History | Space::Keys | Space::External | Space::Node | Space::Changes(_) => {
-            LINK_MEMTABLE_BYTES
-        }
+        Space::History
+        | Space::Keys
+        | Space::External
+        | Space::Node
+        | Space::Executions
+        | Space::Changes(_) => LINK_MEMTABLE_BYTES,
     };
     let options = KeyspaceCreateOptions::default()
         .manual_journal_persist(true)
@@ -231,7 +238,9 @@ fn options(space: Space) -> KeyspaceCreateOptions {
             .expect_point_read_hits(true)
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::None)),
         // Only scanned.
-        Space::History | Space::Changes(_) => options.filter_policy(FilterPolicy::disabled()),
+        Space::History | Space::Executions | Space::Changes(_) => {
+            options.filter_policy(FilterPolicy::disabled())
+        }
     }
 }
 
