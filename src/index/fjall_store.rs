@@ -29,7 +29,7 @@ const ORDER_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
 /// Memtable size of a space of small values: about as many keys, which is what writes cost.
 const LINK_MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
 /// Memtables of one space before a commit waits, by fjall's own limit. With the sizes above all
-/// spaces together take at most 0.9 GB, and mostly a fifth of that.
+/// spaces together take at most 1 GB, and mostly a fifth of that.
 const MOST_MEMTABLES: u64 = 5;
 /// Size of fjall's own journal. A start reads all of it, at several hundred MB a second.
 const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
@@ -42,8 +42,8 @@ const FILTER_BITS_PER_KEY: f32 = 16.0;
 pub(super) const WRITE_OUT_BYTES: u64 = WORKER_THREADS as u64 * ORDER_MEMTABLE_BYTES;
 
 /// Only the newest period is written to.
-const MEMTABLES_BYTES: u64 = 3 * ORDER_MEMTABLE_BYTES + 5 * LINK_MEMTABLE_BYTES;
-const _: () = assert!(MEMTABLES_BYTES * MOST_MEMTABLES < 900 * 1024 * 1024);
+const MEMTABLES_BYTES: u64 = 3 * ORDER_MEMTABLE_BYTES + 6 * LINK_MEMTABLE_BYTES;
+const _: () = assert!(MEMTABLES_BYTES * MOST_MEMTABLES < 1_024 * 1_024 * 1_024);
 const _: () = assert!(JOURNAL_BYTES > MEMTABLES_BYTES, "memtables fill before the journal does");
 
 pub(super) struct FjallStore {

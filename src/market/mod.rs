@@ -2,6 +2,7 @@
 //! clock. One [`MarketWriter`] (the feed thread) writes; any number of [`MarketReader`]s (the shards)
 //! read without locks.
 
+pub mod candles;
 mod checkpoint;
 mod day;
 mod days;
