@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use longbow::index::{Index, IndexOptions, IndexWriter};
-use longbow::order::{Change, Changed, Created, Event, Fill};
+use longbow::order::{Change, Changed, Created, Event, Fill, PageRequest};
 use longbow::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce,
     TimestampMicros, USER_PARTITIONS, UserId, UserPartition,
@@ -195,7 +195,8 @@ fn lookups(criterion: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("page", most), &most, |bencher, &most| {
             bencher.iter(|| {
                 number += 1;
-                black_box(index.page(&users[number % 1_000], None, most).unwrap())
+                let request = PageRequest { limit: most, ..PageRequest::default() };
+                black_box(index.ended(&users[number % 1_000], &request).unwrap())
             });
         });
     }

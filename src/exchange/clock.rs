@@ -66,6 +66,11 @@ impl ExchangeClock {
         (ahead != UNKNOWN).then(|| ahead.saturating_sub(ours_ahead(now)))
     }
 
+    /// The exchange's time; `None` before the first heartbeat.
+    pub fn time(&self, now: Moment) -> Option<TimestampMicros> {
+        Some(shifted(now.wall, self.offset_micros(now)?))
+    }
+
     /// A lower bound of the exchange's time.
     pub fn now(&self, now: Moment) -> TimestampMicros {
         shifted(now.wall, self.least_ahead(now).saturating_sub(ours_ahead(now)))

@@ -10,10 +10,10 @@ use super::operate::HaltRequest;
 use super::path::segments;
 use super::problem::Problem;
 use super::query::Query;
-use super::routes::orders::{NewOrder, parse_status};
+use super::routes::order_list::ListedOrders;
+use super::routes::orders::NewOrder;
 use super::routes::subscribe::Subscription;
 use super::routes::subscription_change::Change;
-use crate::types::OrderId;
 
 /// The known query parameters.
 const KNOWN: [&str; 4] = ["status", "symbol", "limit", "cursor"];
@@ -38,13 +38,12 @@ pub fn client_body(data: &[u8]) {
 pub fn client_query(data: &[u8]) {
     let Ok(uri) = Uri::try_from(data) else { return };
     check(segments(uri.path()));
+    check(ListedOrders::read(&uri));
     let Some(query) = check(Query::parse(&uri, &KNOWN)) else { return };
     if let Some(limit) = check(query.number("limit", 1..=500, 50)) {
         assert!((1..=500).contains(&limit));
     }
     check(query.symbol("symbol"));
-    check(query.parsed::<OrderId>("cursor", "a cursor"));
-    check(query.get("status").map(parse_status).transpose());
 }
 
 /// Parses an `Authorization` header and, after a line end, a `Cookie` header.

@@ -16,7 +16,9 @@ mod keys;
 mod limits;
 mod mass_cancel;
 mod metrics;
+mod moment;
 mod operate;
+mod order_cursor;
 mod other_nodes;
 mod passing;
 #[cfg(test)]

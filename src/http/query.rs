@@ -17,6 +17,15 @@ pub(super) struct Query(Vec<(String, String)>);
 impl Query {
     /// Parses a query that may have the parameters `known`.
     pub(super) fn parse(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
+        Self::parse_with_lists(uri, known, &[])
+    }
+
+    /// The same where those in `lists` may be given more than once.
+    pub(super) fn parse_with_lists(
+        uri: &Uri,
+        known: &[&str],
+        lists: &[&str],
+    ) -> Result<Self, Problem> {
         let mut parameters: Vec<(String, String)> = Vec::new();
         for pair in uri.query().unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -24,7 +33,8 @@ impl Query {
             if !known.contains(&name.as_str()) {
                 return Err(unknown(&name, known));
             }
-            if parameters.iter().any(|(given, _)| *given == name) {
+            let may_repeat = lists.contains(&name.as_str());
+            if !may_repeat && parameters.iter().any(|(given, _)| *given == name) {
                 let detail = "The parameter is given more than once.";
                 return Err(Problem::field(name, "repeated_field", detail));
             }
@@ -39,10 +49,21 @@ impl Query {
         Self::parse(uri, &[]).map(drop)
     }
 
+    /// Whether a parameter is given, if only an empty one.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(given, _)| given == name)
+    }
+
     /// A parameter as given; an empty one counts as absent.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(given, _)| given == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// The elements of a parameter that is a list: separated by commas, or given more than once.
+    pub(super) fn list(&self, name: &str) -> impl Iterator<Item = &str> {
+        let given = self.0.iter().filter(move |(given, value)| given == name && !value.is_empty());
+        given.flat_map(|(_, value)| value.split(','))
     }
 
     /// A parameter that `read` accepts; `allowed` describes it.
@@ -111,7 +132,8 @@ fn unknown(name: &str, known: &[&str]) -> Problem {
     Problem::field(excerpt(name), "unknown_field", detail)
 }
 
-fn invalid(name: &str, value: &str, allowed: &str) -> Problem {
+/// A value that is not allowed.
+pub(super) fn invalid(name: &str, value: &str, allowed: &str) -> Problem {
     Problem::field(name, "invalid_field", format!("{:?} is not {allowed}.", excerpt(value)))
 }
 
@@ -136,6 +158,14 @@ mod tests {
         }
         assert!(Query::none(&"/x?a=1".parse().unwrap()).is_err());
         assert!(Query::none(&"/x?".parse().unwrap()).is_ok());
+        let lists = |text: &str| {
+            Query::parse_with_lists(&text.parse().unwrap(), &["limit", "status"], &["status"])
+        };
+        let query = lists("/x?status=a,b&limit=1&status=c&status=").unwrap();
+        assert_eq!(query.list("status").collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(lists("/x?status=a,").unwrap().list("status").count(), 2);
+        assert_eq!(lists("/x?status=").unwrap().list("status").count(), 0);
+        assert!(lists("/x?limit=1&limit=1").is_err());
         let symbol = parse("/x?query=spy").unwrap().symbol("query").unwrap();
         assert_eq!(symbol, Symbol::new("SPY").ok());
     }

@@ -13,7 +13,7 @@ use super::call::Call;
 use super::path::{file_path, segments};
 use super::problem::{HttpResponse, Problem, excerpt};
 use super::reply::Reply;
-use super::routes::{page, session, subscribe, symbols, webhook};
+use super::routes::{clock, page, session, subscribe, symbols, webhook};
 use super::user_routes::{self, Wish};
 use crate::web::{self, Asset};
 
@@ -26,10 +26,13 @@ pub(super) enum Route<'a> {
     Session,
     Symbols,
     Symbol(&'a str),
+    Clock,
+    Calendar,
     Subscribe,
     OpenStream(&'a str),
     NewOrder,
     Order(&'a str),
+    Executions(&'a str),
     Orders,
     OrderStream,
     Webhook,
@@ -42,10 +45,13 @@ impl<'a> Route<'a> {
             ["session"] => Self::Session,
             ["symbols"] => Self::Symbols,
             ["symbol", name] => Self::Symbol(name),
+            ["clock"] => Self::Clock,
+            ["calendar"] => Self::Calendar,
             ["subscribe"] => Self::Subscribe,
             ["subscribe", id] => Self::OpenStream(id),
             ["order"] => Self::NewOrder,
             ["order", id] => Self::Order(id),
+            ["order", id, "executions"] => Self::Executions(id),
             ["orders"] => Self::Orders,
             ["orders", "stream"] => Self::OrderStream,
             ["exchange", "trades"] => Self::Webhook,
@@ -60,7 +66,9 @@ impl<'a> Route<'a> {
             (Self::NewOrder, "POST") => Some(Wish::NewOrder),
             (Self::Order(id), "GET" | "HEAD") => Some(Wish::Order(id)),
             (Self::Order(id), "DELETE") => Some(Wish::Cancel(id)),
+            (Self::Executions(id), "GET" | "HEAD") => Some(Wish::Executions(id)),
             (Self::Orders, "GET" | "HEAD") => Some(Wish::Orders),
+            (Self::Orders, "DELETE") => Some(Wish::CancelAll),
             (Self::OrderStream, "GET" | "HEAD") => Some(Wish::OrderStream),
             (Self::Subscribe, "GET" | "HEAD") => Some(Wish::PriceStream),
             (Self::OpenStream(id), "PATCH") => Some(Wish::ChangeStream(id)),
@@ -75,10 +83,14 @@ impl<'a> Route<'a> {
             Self::Subscribe => "GET, HEAD, POST",
             Self::OpenStream(_) => "PATCH",
             Self::NewOrder | Self::Webhook => "POST",
-            Self::Order(_) => "GET, HEAD, DELETE",
-            Self::Symbols | Self::Symbol(_) | Self::Orders | Self::OrderStream | Self::File(_) => {
-                "GET, HEAD"
-            }
+            Self::Order(_) | Self::Orders => "GET, HEAD, DELETE",
+            Self::Symbols
+            | Self::Symbol(_)
+            | Self::Clock
+            | Self::Calendar
+            | Self::Executions(_)
+            | Self::OrderStream
+            | Self::File(_) => "GET, HEAD",
         }
     }
 }
@@ -130,6 +142,8 @@ async fn answer(app: &Rc<App>, request: Request<Incoming>) -> Result<Reply, Prob
         (Route::Session, "DELETE") => session::delete(app, &request),
         (Route::Symbols, "GET" | "HEAD") => symbols::list(app, &request),
         (Route::Symbol(name), "GET" | "HEAD") => symbols::get(app, &request, name).await,
+        (Route::Clock, "GET" | "HEAD") => clock::clock(app, &request),
+        (Route::Calendar, "GET" | "HEAD") => clock::calendar(app, &request),
         (Route::Subscribe, "POST") => {
             return subscribe::post(app, request).await.map(Reply::Stream);
         }

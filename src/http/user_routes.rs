@@ -11,7 +11,9 @@ use super::passing::{NOT_OWNER, Passed, Passing, cut_off, relay, told_cut_off};
 use super::peers::{Peers, Place, Unanswered};
 use super::problem::Problem;
 use super::reply::Reply;
-use super::routes::{order_stream, orders, subscribe, subscription_change};
+use super::routes::{
+    cancel_all, executions, order_list, order_stream, orders, subscribe, subscription_change,
+};
 use super::user_limit;
 use crate::cluster::Peer;
 use crate::runtime::sleep;
@@ -28,8 +30,10 @@ const ORDERS: &str = "Orders";
 pub(super) enum Wish<'a> {
     NewOrder,
     Order(&'a str),
+    Executions(&'a str),
     Cancel(&'a str),
     Orders,
+    CancelAll,
     OrderStream,
     PriceStream,
     ChangeStream(&'a str),
@@ -45,8 +49,10 @@ impl Wish<'_> {
         match self {
             Self::NewOrder => orders::has_key(&call.body),
             Self::Order(_)
+            | Self::Executions(_)
             | Self::Cancel(_)
             | Self::Orders
+            | Self::CancelAll
             | Self::OrderStream
             | Self::PriceStream
             | Self::ChangeStream(_) => true,
@@ -64,8 +70,10 @@ impl Wish<'_> {
             }
             Self::NewOrder
             | Self::Order(_)
+            | Self::Executions(_)
             | Self::Cancel(_)
             | Self::Orders
+            | Self::CancelAll
             | Self::OrderStream
             | Self::PriceStream => peers.place_of_user(&call.user),
         }
@@ -167,7 +175,9 @@ fn unknown(wish: Wish<'_>) -> Problem {
     match wish {
         Wish::NewOrder => orders::unknown_create(),
         Wish::Cancel(_) => orders::unknown_cancel(),
+        Wish::CancelAll => orders::unknown_cancels(),
         Wish::Order(_)
+        | Wish::Executions(_)
         | Wish::Orders
         | Wish::OrderStream
         | Wish::PriceStream
@@ -180,7 +190,9 @@ async fn answer_here(app: &App, wish: Wish<'_>, call: &Call) -> Result<Reply, Pr
         Wish::NewOrder => orders::post(app, call).await,
         Wish::Order(id) => orders::get(app, call, id).await,
         Wish::Cancel(id) => orders::delete(app, call, id).await,
-        Wish::Orders => orders::list(app, call).await,
+        Wish::Executions(id) => executions::list(app, call, id).await,
+        Wish::Orders => order_list::list(app, call).await,
+        Wish::CancelAll => cancel_all::delete(app, call).await,
         Wish::ChangeStream(id) => subscription_change::patch(app, call, id).await,
         Wish::OrderStream => {
             user_limit::check(app, &call.user).await.map_err(subscribe::no_room)?;

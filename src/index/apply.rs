@@ -6,6 +6,8 @@ use std::mem;
 use std::sync::Arc;
 
 use super::changes::ChangeWriter;
+use super::executions::ExecutionWriter;
+use super::history::Terms;
 use super::index_handle::ReusedId;
 use super::keys;
 use super::lookups::stored_order;
@@ -43,6 +45,7 @@ pub struct IndexWriter {
     keys: HashMap<Bytes, OrderId>,
     feed: FeedRecords,
     changes: ChangeWriter,
+    executions: ExecutionWriter,
     encoder: StoredOrderEncoder,
     events: EventEncoder,
 }
@@ -104,6 +107,7 @@ impl IndexWriter {
             keys: HashMap::new(),
             feed,
             changes,
+            executions: ExecutionWriter::default(),
             encoder: StoredOrderEncoder::new(),
             events: EventEncoder::new(),
         })
@@ -236,7 +240,11 @@ impl IndexWriter {
                 }
             }),
         };
+        let effect = working.tracked.effect_of(&changed.change);
         if working.tracked.apply(changed).recorded {
+            if let Some(effect) = effect {
+                self.executions.note(lsn, order_id, effect);
+            }
             self.changes.note(lsn, working.tracked.order(), &mut self.encoder)?;
         }
         self.feed.note(&working.tracked, changed);
@@ -276,7 +284,8 @@ impl IndexWriter {
     fn write(&mut self, meta: Meta) -> Result<(), IndexError> {
         // Three writes for an order that ends, one for each id or key, and a few more.
         let links = self.external.len() + self.keys.len();
-        let capacity = 3 * self.changed.len() + links + self.changes.len() + 8;
+        let noted = self.changes.len() + self.executions.len();
+        let capacity = 3 * self.changed.len() + links + noted + 8;
         let mut batch = Vec::with_capacity(capacity);
         for (key, order_id) in self.keys.drain() {
             batch.push(put(Space::Keys, key, &keys::order_id_bytes(order_id)));
@@ -286,12 +295,14 @@ impl IndexWriter {
             let order = working.tracked.order();
             let (is_open, user) = (order.is_open(), order.user.clone());
             let value = Bytes::from(self.encoder.encode(&working.tracked)?);
-            push_order(&mut batch, (&user, order_id), (working.stored_in, is_open), value);
+            let terms = Terms::of(order);
+            push_order(&mut batch, (&user, order_id), (working.stored_in, is_open), (value, terms));
             if is_open {
                 self.recent.keep(order_id, working.tracked);
             }
         }
         self.changes.write(&*self.index.store()?, &mut batch)?;
+        self.executions.write(&mut batch);
         self.feed.write(meta.position, &mut self.events, &mut batch)?;
         batch.push(Write {
             space: Space::Node,
@@ -315,7 +326,7 @@ fn push_order(
     batch: &mut Vec<Write>,
     (user, order_id): (&UserId, OrderId),
     (stored_in, is_open): (Option<Space>, bool),
-    value: Bytes,
+    (value, terms): (Bytes, Terms),
 ) {
     let (space, key) = if is_open {
         (Space::Open, keys::open(order_id).into())
@@ -323,6 +334,14 @@ fn push_order(
         (Space::Ended, keys::order_id_bytes(order_id).into())
     };
     batch.push(Write { space, key, value: Some(value) });
+    if !is_open {
+        // Again with each change of an ended order, as its status may be another.
+        batch.push(Write {
+            space: Space::History,
+            key: keys::history(user, order_id),
+            value: Some(terms.encode()),
+        });
+    }
     if stored_in == Some(space) {
         return;
     }
@@ -334,9 +353,6 @@ fn push_order(
         }
         Some(other) => unreachable!("orders are stored as open or ended, not in {other:?}"),
         None => {}
-    }
-    if !is_open {
-        batch.push(put(Space::History, keys::history(user, order_id), &[]));
     }
 }
 

@@ -136,7 +136,8 @@ fn a_reopened_order_is_in_one_space_only() {
         writer = IndexWriter::new(index.clone(), LOG).unwrap();
         let mut open = 0;
         index.load_open(user.partition(), &mut |_| open += 1).unwrap();
-        let ended = index.page(&user, None, 10).unwrap().len();
+        let request = PageRequest { limit: 10, ..PageRequest::default() };
+        let ended = index.ended(&user, &request).unwrap().orders.len();
         assert_eq!((open, ended), if is_open { (1, 0) } else { (0, 1) });
         assert_eq!(index.order(&user, order_id).unwrap().unwrap().order().is_open(), is_open);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::apply::is_attended;
 use super::fjall_store::FjallStore;
+use super::history::Terms;
 use super::index_handle::IndexAges;
 use super::keys;
 use super::node::{self, INDEX_FORMAT, Meta};
@@ -83,7 +84,7 @@ impl IndexFiller {
             self.put(Space::Open, keys::open(order_id).into(), value);
         } else {
             self.put(Space::Ended, id.into(), value);
-            self.put(Space::History, keys::history(user, order_id), Bytes::from(&[][..]));
+            self.put(Space::History, keys::history(user, order_id), Terms::of(order).encode());
             if is_attended(tracked) {
                 self.put(Space::Node, node::attended_key(order_id), Bytes::from(&[][..]));
             }

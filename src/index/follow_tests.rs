@@ -206,12 +206,13 @@ fn readers_answer_live_callers_and_refuse_when_the_queue_is_full() {
     let mut answers = Vec::new();
     for number in 1..READ_QUEUE_CAPACITY {
         let user = UserId::new(if number % 2 == 0 { "a" } else { "b" }).unwrap();
-        answers.push(readers.ask(move |index| index.page(&user, None, 5)).unwrap());
+        let request = PageRequest { limit: 5, ..PageRequest::default() };
+        answers.push(readers.ask(move |index| index.ended(&user, &request)).unwrap());
     }
     assert_eq!(readers.ask(|index| Ok(index.position())).unwrap_err(), ReadersBusy);
     let threads = [one, other].map(|reader| thread::spawn(move || reader.run()));
     for answer in answers {
-        assert!(!answer.recv().unwrap().unwrap().is_empty());
+        assert!(!answer.recv().unwrap().unwrap().orders.is_empty());
     }
     drop(readers);
     threads.into_iter().for_each(|thread| thread.join().unwrap());

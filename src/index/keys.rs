@@ -2,7 +2,7 @@
 
 use super::IndexError;
 use super::store::Bytes;
-use crate::types::{ClientOrderId, ExternalOrderId, OrderId, UserId, UserPartition};
+use crate::types::{ClientOrderId, ExecutionId, ExternalOrderId, OrderId, UserId, UserPartition};
 
 /// Follows the user id in a key. User ids have no control characters, so the keys of one user never
 /// fall among those of another whose name begins with the same letters.
@@ -41,13 +41,13 @@ pub(super) fn order_id_at_end(key: &[u8]) -> Result<OrderId, IndexError> {
     order_id(key.last_chunk::<ORDER_ID_BYTES>().map_or(key, |id| id))
 }
 
-/// The range of a user's ended orders, up to but without the given one.
-pub(super) fn history_range(user: &UserId, before: Option<OrderId>) -> (Bytes, Bytes) {
-    let from = user_key(user, &[]);
-    let to = match before {
-        Some(order_id) => history(user, order_id),
-        None => end_of_user(user),
-    };
+/// The range of a user's ended orders from one order, up to but without another.
+pub(super) fn history_range(
+    user: &UserId,
+    (from, to): (Option<OrderId>, Option<OrderId>),
+) -> (Bytes, Bytes) {
+    let from = from.map_or_else(|| user_key(user, &[]), |order_id| history(user, order_id));
+    let to = to.map_or_else(|| end_of_user(user), |order_id| history(user, order_id));
     (from, to)
 }
 
@@ -87,6 +87,23 @@ pub(super) fn external(id: &ExternalOrderId) -> &[u8] {
     id.as_str().as_bytes()
 }
 
+/// Key of an execution of an order.
+pub(super) fn execution(order_id: OrderId, id: &ExecutionId) -> Bytes {
+    [&order_id_bytes(order_id), id.as_str().as_bytes()].concat().into()
+}
+
+/// The execution's id in its key.
+pub(super) fn execution_id(key: &[u8]) -> Option<ExecutionId> {
+    let (_, id) = key.split_at_checked(ORDER_ID_BYTES)?;
+    ExecutionId::new(std::str::from_utf8(id).ok()?).ok()
+}
+
+/// The range of an order's executions, whose ids are of printable ASCII characters.
+pub(super) fn execution_range(order_id: OrderId) -> (Bytes, Bytes) {
+    let id = order_id_bytes(order_id);
+    (id.into(), [&id[..], &[u8::MAX]].concat().into())
+}
+
 fn user_key(user: &UserId, rest: &[u8]) -> Bytes {
     [user.as_str().as_bytes(), &[END_OF_USER], rest].concat().into()
 }
@@ -100,8 +117,8 @@ mod tests {
         let users = ["a", "a!", "aa", "b", "ä"].map(|name| UserId::new(name).unwrap());
         let ids: Vec<OrderId> = (0..4).map(|n| OrderId::from_u128(n << 100)).collect();
         for user in &users {
-            let (from, to) = history_range(user, None);
-            let (_, before_last) = history_range(user, Some(ids[3]));
+            let (from, to) = history_range(user, (None, None));
+            let (second, before_last) = history_range(user, (Some(ids[1]), Some(ids[3])));
             for other in &users {
                 for &id in &ids {
                     let key = history(other, id);
@@ -109,6 +126,8 @@ mod tests {
                     assert_eq!(from <= key && key < to, user == other, "{user} {other}");
                     let is_before = user == other && id < ids[3];
                     assert_eq!(from <= key && key < before_last, is_before);
+                    let is_between = is_before && id >= ids[1];
+                    assert_eq!(second <= key && key < before_last, is_between);
                 }
             }
         }

@@ -1,8 +1,6 @@
 //! What can be looked up in the index: the state of the node, and orders by id, key, exchange id and
 //! user.
 
-use std::sync::Arc;
-
 use super::IndexError;
 use super::changes::{self, StoredChanges};
 use super::index_handle::Index;
@@ -10,7 +8,7 @@ use super::keys;
 use super::node::{self, NodeState};
 use super::store::{ScanOrder, Space, View};
 use crate::engine::MAX_UNMATCHED_REPORTS;
-use crate::order::{Order, TrackedOrder, decode_stored};
+use crate::order::{TrackedOrder, decode_stored};
 use crate::types::{
     ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, UserId, UserPartition,
 };
@@ -113,33 +111,6 @@ impl Index {
         };
         let stored = stored_order(&*view, keys::order_id(&order_id)?)?;
         Ok(stored.map(|(tracked, _)| tracked))
-    }
-
-    /// At most `most` of a user's ended orders, newest first, starting before `before` or at the
-    /// newest.
-    ///
-    /// # Errors
-    /// What cannot be read.
-    pub fn page(
-        &self,
-        user: &UserId,
-        before: Option<OrderId>,
-        most: usize,
-    ) -> Result<Vec<Arc<Order>>, IndexError> {
-        let mut page = Vec::new();
-        if most == 0 {
-            return Ok(page);
-        }
-        let view = self.view()?;
-        let (from, to) = keys::history_range(user, before);
-        view.scan(Space::History, (&from, &to), ScanOrder::Descending, &mut |key, _| {
-            let id = keys::order_id_bytes(keys::order_id_at_end(key)?);
-            let ended = view.get(Space::Ended, &id)?;
-            let ended = ended.ok_or(IndexError::Unreadable { what: "an ended order" })?;
-            page.push(Arc::clone(decode_stored(&ended)?.order()));
-            Ok(page.len() < most)
-        })?;
-        Ok(page)
     }
 
     /// Whether a user's ended orders list this one.

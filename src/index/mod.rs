@@ -48,9 +48,11 @@
 mod apply;
 mod changes;
 mod error;
+mod executions;
 mod fill;
 mod fjall_store;
 mod follower;
+mod history;
 mod index_handle;
 mod keys;
 mod lookups;
@@ -80,6 +82,7 @@ pub use error::IndexError;
 pub use fill::IndexFiller;
 pub use fjall_store::MAX_STORE_FILES;
 pub use follower::IndexFollower;
+pub use history::EndedOrders;
 pub use index_handle::{
     DEFAULT_CACHE_BYTES, DEFAULT_CHANGES_AGE, Index, IndexAges, IndexOptions, ReusedId,
 };

@@ -253,23 +253,42 @@ impl Model {
     }
 
     fn check_pages(&self, index: &Index, user: &UserId) {
-        let ended = self.orders.values().rev().map(TrackedOrder::order);
+        let theirs = self.orders.values().map(TrackedOrder::order);
         let ended: Vec<_> =
-            ended.filter(|order| order.user == *user && !order.is_open()).cloned().collect();
-        for most in [1, 3, 1_000] {
-            let mut pages: Vec<Arc<Order>> = Vec::new();
-            loop {
-                let before = pages.last().map(|order| order.order_id);
-                let page = index.page(user, before, most).unwrap();
-                assert!(page.len() <= most);
-                if page.is_empty() {
-                    break;
+            theirs.filter(|order| order.user == *user && !order.is_open()).cloned().collect();
+        let failed = OrderFilter {
+            statuses: StatusSet::from_iter([Status::Failed]),
+            ..OrderFilter::default()
+        };
+        let elsewhere =
+            OrderFilter { symbols: vec![Symbol::new("NONE").unwrap()], ..OrderFilter::default() };
+        for filter in [OrderFilter::default(), failed, elsewhere] {
+            let mut expected: Vec<_> =
+                ended.iter().filter(|order| filter.wants(order)).cloned().collect();
+            for sequence in [Sequence::OldestFirst, Sequence::NewestFirst] {
+                for limit in [1, 3, 1_000] {
+                    let request =
+                        PageRequest { filter: filter.clone(), sequence, after: None, limit };
+                    assert_eq!(listed(index, user, request), expected);
                 }
-                pages.extend(page);
+                expected.reverse();
             }
-            assert_eq!(pages, ended);
         }
-        assert!(index.page(user, None, 0).unwrap().is_empty());
+        assert!(index.ended(user, &PageRequest::default()).unwrap().orders.is_empty());
+    }
+}
+
+/// All parts of a list.
+fn listed(index: &Index, user: &UserId, mut request: PageRequest) -> Vec<Arc<Order>> {
+    let mut orders = Vec::new();
+    loop {
+        let part = index.ended(user, &request).unwrap();
+        assert!(part.orders.len() <= request.limit);
+        orders.extend(part.orders);
+        request.after = part.next;
+        if part.next.is_none() {
+            return orders;
+        }
     }
 }
 

@@ -23,8 +23,8 @@ pub struct Listing {
     pub synthetic: bool,
 }
 
-/// One trading day of a symbol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One trading day of a symbol. Ordered by its times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TradingSession {
     /// When it begins.
     pub open: TimestampMicros,
@@ -45,9 +45,25 @@ pub struct Directory {
     listings: Vec<Listing>,
     by_name: BTreeMap<Symbol, SymbolIndex>,
     delisted: BTreeMap<Symbol, SymbolIndex>,
+    /// The trading sessions of the listed symbols, by time, each with the number of its symbols.
+    sessions: Vec<(TradingSession, usize)>,
 }
 
 impl Directory {
+    /// The trading sessions that the exchange tells of the listed symbols, by time, each with the number of
+    /// its symbols.
+    pub fn sessions(&self) -> &[(TradingSession, usize)] {
+        &self.sessions
+    }
+
+    fn count_sessions(&mut self) {
+        let mut counts: BTreeMap<TradingSession, usize> = BTreeMap::new();
+        for session in self.listed().filter_map(|(_, listing)| listing.session) {
+            *counts.entry(session).or_default() += 1;
+        }
+        self.sessions = counts.into_iter().collect();
+    }
+
     /// The index of a listed symbol.
     pub fn index_of(&self, symbol: &Symbol) -> Option<SymbolIndex> {
         self.by_name.get(symbol).copied()
@@ -95,11 +111,13 @@ impl Directory {
             listings: self.listings.clone(),
             by_name: self.by_name.clone(),
             delisted: self.delisted.clone(),
+            sessions: Vec::new(),
         };
         let mut outcome = Ok(());
         for listing in added {
             outcome = outcome.and(next.add(listing));
         }
+        next.count_sessions();
         next.assert_invariants();
         (next, outcome)
     }
@@ -136,6 +154,7 @@ impl Directory {
     fn delist(&mut self, stays: impl Fn(&Symbol) -> bool) {
         let gone = self.by_name.extract_if(.., |symbol, _| !stays(symbol));
         self.delisted.extend(gone);
+        self.count_sessions();
         self.assert_invariants();
     }
 }
@@ -220,6 +239,22 @@ pub(crate) mod tests {
         assert_eq!(without.indexes().count(), 3, "a delisted symbol may still be watched");
         shared.replace(&[listing("B")]).unwrap();
         assert_eq!(shared.load().index_of(&b), Some(before));
+    }
+
+    #[test]
+    fn the_sessions_are_those_of_the_listed_symbols() {
+        let session = |open| {
+            let (open, close) = (TimestampMicros::new(open), TimestampMicros::new(open + 5));
+            TradingSession { open, close }
+        };
+        let of = |name, open| Listing { session: Some(session(open)), ..listing(name) };
+        let shared = SharedDirectory::default();
+        shared.replace(&[of("A", 20), of("B", 10), of("C", 20), listing("D")]).unwrap();
+        assert_eq!(shared.load().sessions(), [(session(10), 1), (session(20), 2)]);
+        shared.replace(&[of("A", 30), of("C", 20)]).unwrap();
+        assert_eq!(shared.load().sessions(), [(session(20), 1), (session(30), 1)]);
+        shared.extend(&[of("C", 30)]).unwrap();
+        assert_eq!(shared.load().sessions(), [(session(30), 2)]);
     }
 
     #[test]

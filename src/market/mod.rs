@@ -2,12 +2,14 @@
 //! clock. One [`MarketWriter`] (the feed thread) writes; any number of [`MarketReader`]s (the shards)
 //! read without locks.
 
+pub mod candles;
 mod checkpoint;
 mod day;
 mod days;
 mod directory;
 mod executions;
 mod followed;
+mod hours;
 mod interest;
 mod last_value;
 mod status;
@@ -19,6 +21,7 @@ mod writer;
 pub use checkpoint::Checkpoint;
 pub use directory::{Directory, DirectoryFull, Listing, SharedDirectory, TradingSession};
 pub use followed::{FollowedPrice, HandedSymbol};
+pub use hours::Hours;
 pub use interest::PriceInterest;
 pub use last_value::{LastValue, LastValueTable, MAX_SEQUENCE};
 pub use status::{FeedStatus, SessionOrdinal};

@@ -6,11 +6,12 @@ use std::time::Instant;
 use super::limits::MAX_UNSTORED_EVENTS;
 use super::order_changes::OrderChanges;
 use super::order_commands::OrderCommands;
+use super::order_pages::OrderPage;
 use super::order_store::{OrderStore, StoreUnavailable};
-use super::reads::{OrderPage, OrderReads, PageRequest};
+use super::reads::OrderReads;
 use crate::engine::{CancelReply, CreateOrder, CreateReply, cancel_answer};
-use crate::order::Order;
-use crate::types::{OrderId, UserId};
+use crate::order::{ListedExecution, Order, PageRequest};
+use crate::types::{ClientOrderId, OrderId, UserId};
 use crate::wal::Lsn;
 
 /// Routes requests about orders, from any thread: creates and cancels to the orders thread, reads
@@ -101,7 +102,33 @@ impl OrderService {
         self.reads.order(user, order_id).await
     }
 
-    /// A page of a user's orders, newest first.
+    /// The executions of a user's order, as they were noted. `None` for another user's order, too. May wait
+    /// for the store.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn executions(
+        &self,
+        user: &UserId,
+        order_id: OrderId,
+    ) -> Result<Option<Vec<ListedExecution>>, StoreUnavailable> {
+        self.reads.executions(user, order_id).await
+    }
+
+    /// The order that a user's idempotency key names. May wait for the store.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn by_key(
+        &self,
+        user: &UserId,
+        key: &ClientOrderId,
+    ) -> Result<Option<Arc<Order>>, StoreUnavailable> {
+        self.reads.by_key_as_shown(user, key).await
+    }
+
+    /// The next of a user's orders that a request selects. There may be few or none of them although there
+    /// are more: what one call looks at is bounded.
     ///
     /// # Errors
     /// The store cannot be read.

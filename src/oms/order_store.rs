@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::index::{Index, IndexError, IndexReaders, ReusedId};
-use crate::order::Order;
+use crate::index::{EndedOrders, Index, IndexError, IndexReaders, ReusedId};
+use crate::order::{ListedExecution, Order, PageRequest, list_executions};
 use crate::projection::{
     LogPosition, OrderList, PostgresRead, PostgresReadError, PostgresReads, Progress,
 };
@@ -109,17 +109,6 @@ impl OrderStore {
         }
     }
 
-    /// How many ended orders to read for a page of `limit` orders, some of which may be skipped.
-    pub(super) fn chunk(&self, limit: usize, skips_some: bool) -> usize {
-        /// Ended orders read at a time, as a filter may skip most of them.
-        const STORE_CHUNK: usize = 1_000;
-        // One more than fits tells whether there is another page.
-        match self {
-            Self::Postgres(_) if !skips_some => limit + 1,
-            Self::Local(_) | Self::Postgres(_) => (limit + 1).max(STORE_CHUNK),
-        }
-    }
-
     /// A user's order.
     pub(super) async fn order(
         &self,
@@ -137,6 +126,28 @@ impl OrderStore {
                 let stored = postgres.own(postgres.reads.order(user, order_id).await)?;
                 let found = stored.found.map(|tracked| Arc::clone(tracked.order()));
                 Ok(Stored { found, as_of: stored.as_of })
+            }
+        }
+    }
+
+    /// A user's order, and its executions as they were noted.
+    pub(super) async fn executions(
+        &self,
+        user: &UserId,
+        order_id: OrderId,
+    ) -> Result<Stored<Option<(Arc<Order>, Vec<ListedExecution>)>>, StoreUnavailable> {
+        match self {
+            Self::Local(readers) => {
+                let user = user.clone();
+                let found =
+                    ask_index(readers, move |index| index.executions(&user, order_id)).await?;
+                let found = found.map(|(tracked, noted)| {
+                    (Arc::clone(tracked.order()), list_executions(&tracked, noted))
+                });
+                Ok(Stored { found, as_of: Lsn(0) })
+            }
+            Self::Postgres(postgres) => {
+                postgres.own(postgres.reads.executions(user, order_id).await)
             }
         }
     }
@@ -166,25 +177,21 @@ impl OrderStore {
         }
     }
 
-    /// At most `most` of a user's ended orders, newest first, starting before `before` or at the
-    /// newest.
+    /// Ended orders of a user that a request selects. There may be few or none although there are more.
     pub(super) async fn ended(
         &self,
         user: &UserId,
-        before: Option<OrderId>,
-        most: usize,
+        request: &PageRequest,
     ) -> Result<Stored<StoredList>, StoreUnavailable> {
         match self {
             Self::Local(readers) => {
-                let user = user.clone();
-                let page = move |index: &Index| index.page(&user, before, most);
-                let orders = ask_index(readers, page).await?;
-                let last = orders.last().filter(|_| orders.len() == most);
-                let next = last.map(|order| order.order_id);
+                let (user, request) = (user.clone(), request.clone());
+                let part = move |index: &Index| index.ended(&user, &request);
+                let EndedOrders { orders, next } = ask_index(readers, part).await?;
                 Ok(Stored { found: StoredList { orders, next }, as_of: Lsn(0) })
             }
             Self::Postgres(postgres) => {
-                postgres.own_list(postgres.reads.ended(user, before, most).await)
+                postgres.own_list(postgres.reads.ended(user, request).await)
             }
         }
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, from_value};
 use super::fake_exchange::FakeExchange;
 use super::test_node::{Node, options, request, trade};
 use super::*;
-use crate::order::{Order, Status};
+use crate::order::{Order, PageRequest, Status};
 use crate::projection::Progress;
 use crate::testing::wait_until;
 use crate::types::{OrderId, UserId};
@@ -170,7 +170,7 @@ fn after_a_restart_nobody_reads_before_postgres_has_caught_up() {
     node.wait_until(|node| !node.service.is_readable());
     let read = || block_on(node.service.order(&order.user, order.order_id));
     assert_eq!(read(), Err(StoreUnavailable));
-    let page = PageRequest { before: None, status: None, symbol: None, limit: 1 };
+    let page = PageRequest { limit: 1, ..PageRequest::default() };
     assert!(block_on(node.service.page(&order.user, &page)).is_err());
     assert_eq!(node.create(request("alice", None, 1)), CreateReply::Unavailable);
     assert_eq!(node.create(request("alice", Some("key"), 1)), CreateReply::Unavailable);

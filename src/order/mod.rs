@@ -6,10 +6,12 @@ mod change;
 mod codec;
 mod describe;
 mod event;
+mod execution_list;
 mod executions;
 mod fill;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod page;
 mod payload;
 mod record;
 mod status;
@@ -30,8 +32,10 @@ pub use change::{
 pub use codec::{EventEncoder, NODE_PARTITION, RECORD_FORMAT_VERSION, RecordError, decode};
 pub use describe::event_names;
 pub use event::{Adopted, Event};
+pub use execution_list::{ListedExecution, list_executions};
 pub use executions::{Execution, Executions};
 pub use fill::Fill;
+pub use page::{OrderFilter, PageRequest, Sequence, StatusSet};
 pub use record::Order;
 pub use status::{Ending, Facts, Status, reported_status};
 pub use stored::{

@@ -13,12 +13,13 @@ use uuid::Uuid;
 
 use super::connection::{Connection, in_time};
 use super::read::{
-    self, EXECUTION_ARRAYS, ORDER_COLUMN_COUNT, ORDER_COLUMNS, RowError, select_aggregated,
+    self, EXECUTION_ARRAYS, LISTED_ARRAYS, ORDER_COLUMN_COUNT, ORDER_COLUMNS, RowError,
+    SELECT_LISTED, select_aggregated,
 };
 use super::values::{Text, Timestamp, uuid};
 use super::{PostgresServer, ProjectionError, cell, migrations, preflight};
-use crate::order::TrackedOrder;
-use crate::types::{ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, UserId};
+use crate::order::{ListedExecution, PageRequest, Sequence, TrackedOrder};
+use crate::types::{ClientOrderId, ExternalOrderId, OrderId, Symbol, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
 
 /// Longest that the server works on a query, below the deadline of its answer: a query that nobody
@@ -45,10 +46,11 @@ const HAS_TABLES: u32 = 1;
 #[derive(Debug)]
 pub(super) enum Query {
     Order { user: UserId, order_id: OrderId },
+    Executions { user: UserId, order_id: OrderId },
     ByOrderId(OrderId),
     ByExternalId(ExternalOrderId),
     ByKey { user: UserId, key: ClientOrderId },
-    Ended { user: UserId, before: Option<OrderId>, most: usize },
+    Ended { user: UserId, request: PageRequest },
     ChangedSince { user: UserId, since: TimestampMicros, after: Option<OrderId>, most: usize },
 }
 
@@ -60,12 +62,14 @@ pub struct LogPosition {
 }
 
 /// The answer to a query.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Found {
     /// `None` if no order was asked for by a user and none was found, or the partition has no owner.
     pub(super) position: Option<LogPosition>,
     /// `None` for an order that cannot be read.
     pub(super) orders: Vec<(OrderId, Option<TrackedOrder>)>,
+    /// The executions of the order, where they are asked for.
+    pub(super) executions: Vec<ListedExecution>,
     /// Where a scan stopped before its end.
     pub(super) edge: Option<OrderId>,
 }
@@ -76,17 +80,40 @@ impl Query {
         matches!(self, Self::Ended { .. } | Self::ChangedSince { .. })
     }
 
+    /// Whether its rows tell where the scan stopped.
+    fn has_edge(&self) -> bool {
+        match self {
+            Self::Ended { request, .. } => !is_plain(request),
+            Self::ChangedSince { .. } => true,
+            Self::Order { .. }
+            | Self::Executions { .. }
+            | Self::ByOrderId(_)
+            | Self::ByExternalId(_)
+            | Self::ByKey { .. } => false,
+        }
+    }
+
     /// The place of its first statement among [`statements`].
     fn statement(&self) -> usize {
         match self {
             Self::Order { .. } => 0,
             Self::ByKey { .. } => 1,
-            Self::Ended { .. } => 2,
-            Self::ChangedSince { .. } => 3,
-            Self::ByOrderId(_) => 4,
-            Self::ByExternalId(_) => 5,
+            Self::Ended { request, .. } if is_plain(request) => 2,
+            Self::Ended { request, .. } => match request.sequence {
+                Sequence::NewestFirst => 3,
+                Sequence::OldestFirst => 4,
+            },
+            Self::ChangedSince { .. } => 5,
+            Self::ByOrderId(_) => 6,
+            Self::ByExternalId(_) => 7,
+            Self::Executions { .. } => 8,
         }
     }
+}
+
+/// Whether a list is of all ended orders, newest first: then none that it reads is skipped.
+fn is_plain(request: &PageRequest) -> bool {
+    request.filter.is_of_all() && request.sequence == Sequence::NewestFirst
 }
 
 /// Finds the user of an order. The tables are partitioned by user: without one, a query would have to
@@ -98,10 +125,32 @@ const USER_OF_EVENT: &str = "\
 const USER_OF_EXTERNAL: &str =
     "SELECT user_id, order_id FROM external_orders WHERE external_order_id = $1";
 
+/// Selects the ended orders of a user with these symbols and statuses, of the ids from $5, up to but without
+/// $2: at most as many as are looked at in one query. The edge is the last of these, where there are more.
+fn filtered(columns: &str, position: &str, sequence: Sequence) -> String {
+    let (direction, narrower) = match sequence {
+        Sequence::NewestFirst => ("DESC", "order_id >= coalesce(s.edge, $5)"),
+        Sequence::OldestFirst => {
+            ("ASC", "order_id <= coalesce(s.edge, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)")
+        }
+    };
+    let range = "user_id = $1 AND order_id >= $5 AND order_id < $2";
+    format!(
+        "{columns}, s.edge FROM projection p \
+         LEFT JOIN (SELECT order_id AS edge FROM orders WHERE {range} \
+            ORDER BY order_id {direction} OFFSET {SCANNED_ORDERS} LIMIT 1) s ON true \
+         LEFT JOIN LATERAL (SELECT * FROM orders WHERE {range} AND {narrower} \
+                AND NOT (ending IS NULL AND filled_shares < num_shares) \
+                AND ($6::text[] IS NULL OR symbol = ANY ($6)) AND status = ANY ($7::text[]) \
+            ORDER BY order_id {direction} LIMIT $4) o ON true \
+         WHERE {position} ORDER BY o.order_id {direction}"
+    )
+}
+
 /// The statements that find orders of a user, in the order of [`Query::statement`]. The first three
 /// parameters are the user, what narrows the orders down, and the user's partition. Columns: those of
 /// [`ORDER_COLUMNS`], log id and LSN of the position, then executions or the edge.
-fn statements() -> [String; 6] {
+fn statements() -> [String; 9] {
     let columns = format!("SELECT {ORDER_COLUMNS}, p.log_id, p.lsn");
     let position = "p.is_current AND p.user_partition = $3";
     let executions = select_aggregated("e.user_id = $1 AND e.order_id = $2");
@@ -124,6 +173,8 @@ fn statements() -> [String; 6] {
                 ORDER BY order_id DESC LIMIT $4) o ON true \
              WHERE {position} ORDER BY o.order_id DESC"
         ),
+        filtered(&columns, position, Sequence::NewestFirst),
+        filtered(&columns, position, Sequence::OldestFirst),
         format!(
             "{columns}, s.edge FROM projection p \
              LEFT JOIN (SELECT order_id AS edge FROM orders WHERE user_id = $1 AND order_id > $2 \
@@ -136,6 +187,12 @@ fn statements() -> [String; 6] {
         ),
         USER_OF_EVENT.to_owned(),
         USER_OF_EXTERNAL.to_owned(),
+        format!(
+            "{columns}, {LISTED_ARRAYS} FROM projection p \
+             LEFT JOIN orders o ON o.user_id = $1 AND o.order_id = $2 \
+             LEFT JOIN ({SELECT_LISTED}) x ON true \
+             WHERE {position}"
+        ),
     ]
 }
 
@@ -179,7 +236,9 @@ impl OrderQueries {
     /// Runs a query.
     pub(super) async fn run(&self, query: &Query) -> Result<Found, ProjectionError> {
         let rows = match query {
-            Query::Order { user, order_id } => self.order_rows(query, user, *order_id).await?,
+            Query::Order { user, order_id } | Query::Executions { user, order_id } => {
+                self.order_rows(query, user, *order_id).await?
+            }
             Query::ByOrderId(order_id) => {
                 let created = created_micros(*order_id);
                 let [from, to] = [
@@ -198,13 +257,7 @@ impl OrderQueries {
                 let partition = i16::from(user.partition().get());
                 self.rows(query, &[&text(user), &Text::new(key.as_str()), &partition]).await?
             }
-            Query::Ended { user, before, most } => {
-                let partition = i16::from(user.partition().get());
-                let before = before.map_or(Uuid::max(), uuid);
-                let parameters: [&(dyn ToSql + Sync); 4] =
-                    [&text(user), &before, &partition, &limit(*most)];
-                self.rows(query, &parameters).await?
-            }
+            Query::Ended { user, request } => self.ended_rows(query, user, request).await?,
             Query::ChangedSince { user, since, after, most } => {
                 let partition = i16::from(user.partition().get());
                 let after = after.map_or(Uuid::nil(), uuid);
@@ -219,7 +272,7 @@ impl OrderQueries {
     /// The order in a row with its user and id, if there is one.
     async fn of_its_user(&self, rows: &[Row]) -> Result<Found, ProjectionError> {
         let Some(row) = rows.first() else {
-            return Ok(Found { position: None, orders: Vec::new(), edge: None });
+            return Ok(Found::default());
         };
         let order_id = read::order_id(row, 1);
         let user = row.try_get(0).map_err(RowError::from).and_then(|name| Ok(UserId::new(name)?));
@@ -231,7 +284,7 @@ impl OrderQueries {
             }
             Err(error) => {
                 tracing::error!(%order_id, %error, "the user of an order in Postgres cannot be read");
-                Ok(Found { position: None, orders: vec![(order_id, None)], edge: None })
+                Ok(Found { orders: vec![(order_id, None)], ..Found::default() })
             }
         }
     }
@@ -244,6 +297,29 @@ impl OrderQueries {
     ) -> Result<Vec<Row>, ProjectionError> {
         let partition = i16::from(user.partition().get());
         self.rows(query, &[&text(user), &uuid(order_id), &partition]).await
+    }
+
+    async fn ended_rows(
+        &self,
+        query: &Query,
+        user: &UserId,
+        request: &PageRequest,
+    ) -> Result<Vec<Row>, ProjectionError> {
+        let partition = i16::from(user.partition().get());
+        let (from, to) = request.ids();
+        let (from, to) = (from.map_or(Uuid::nil(), uuid), to.map_or(Uuid::max(), uuid));
+        let most = limit(request.limit);
+        let user = text(user);
+        if is_plain(request) {
+            return self.rows(query, &[&user, &to, &partition, &most]).await;
+        }
+        let filter = &request.filter;
+        let symbols: Vec<&str> = filter.symbols.iter().map(Symbol::as_str).collect();
+        let symbols = Some(symbols).filter(|symbols| !symbols.is_empty());
+        let statuses: Vec<&str> = filter.statuses.iter().map(|status| status.into_str()).collect();
+        let parameters: [&(dyn ToSql + Sync); 7] =
+            [&user, &to, &partition, &most, &from, &symbols, &statuses];
+        self.rows(query, &parameters).await
     }
 
     async fn rows(
@@ -261,7 +337,7 @@ impl OrderQueries {
     }
 
     fn found(&self, query: &Query, rows: &[Row]) -> Result<Found, ProjectionError> {
-        let (mut position, mut edge) = (None, None);
+        let (mut position, mut edge, mut executions) = (None, None, Vec::new());
         let mut orders = Vec::with_capacity(rows.len());
         for row in rows {
             let place = || -> Result<_, cell::CellError> {
@@ -269,18 +345,24 @@ impl OrderQueries {
                 Ok(LogPosition { log_id, lsn: Lsn(cell::number(row, 22)?) })
             };
             position = Some(place().map_err(|error| error.within(&self.server, "projection"))?);
-            if matches!(query, Query::ChangedSince { .. }) {
+            if query.has_edge() {
                 let last: Option<Uuid> = row.get(23);
                 edge = last.map(|last| OrderId::from_u128(last.as_u128()));
             }
             let Some(order_id) = row.get::<_, Option<Uuid>>(1) else { continue };
             let order_id = OrderId::from_u128(order_id.as_u128());
-            let order = tracked(query, row).inspect_err(|error| {
+            let order = tracked(query, row).and_then(|order| {
+                if matches!(query, Query::Executions { .. }) {
+                    executions = read::listed_executions(row, POSITION_COLUMNS.end)?;
+                }
+                Ok(order)
+            });
+            let order = order.inspect_err(|error| {
                 tracing::error!(%order_id, %error, "an order in Postgres cannot be read");
             });
             orders.push((order_id, order.ok()));
         }
-        Ok(Found { position, orders, edge })
+        Ok(Found { position, orders, executions, edge })
     }
 }
 

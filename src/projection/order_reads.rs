@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::PostgresServer;
 use super::order_queries::{Found, LogPosition, Query};
 use super::reader::{PostgresReader, Request};
-use crate::order::{Order, TrackedOrder};
+use crate::order::{ListedExecution, Order, PageRequest, TrackedOrder};
 use crate::types::{ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, UserId};
 
 /// Reads that may wait for their turn. With those in flight, the last one waits a quarter of a second.
@@ -68,6 +68,22 @@ impl PostgresReads {
         one(self.ask(Query::Order { user: user.clone(), order_id }).await?)
     }
 
+    /// A user's order with its executions, as they were noted. `None` for another user's order, too.
+    ///
+    /// # Errors
+    /// [`PostgresReadError`].
+    pub async fn executions(
+        &self,
+        user: &UserId,
+        order_id: OrderId,
+    ) -> Answer<Option<(Arc<Order>, Vec<ListedExecution>)>> {
+        let mut found = self.ask(Query::Executions { user: user.clone(), order_id }).await?;
+        let executions = std::mem::take(&mut found.executions);
+        let PostgresRead { position, found } = one(found)?;
+        let found = found.map(|tracked| (Arc::clone(tracked.order()), executions));
+        Ok(PostgresRead { position, found })
+    }
+
     /// An order by its id, open or ended. `None` also for one whose first days are no longer kept in
     /// `order_events`: only they tell its user.
     ///
@@ -95,19 +111,15 @@ impl PostgresReads {
         Ok(PostgresRead { position: read.position, found })
     }
 
-    /// At most `most` of a user's ended orders, newest first, starting before `before` or at the
-    /// newest.
+    /// Ended orders of a user that a request selects. May return few or none although there are more: what
+    /// one question looks at is bounded. Orders created in the last microsecond before, and the first one
+    /// after, the times of the request may be among them.
     ///
     /// # Errors
     /// [`PostgresReadError`].
-    pub async fn ended(
-        &self,
-        user: &UserId,
-        before: Option<OrderId>,
-        most: usize,
-    ) -> Answer<OrderList> {
-        let found = self.ask(Query::Ended { user: user.clone(), before, most }).await?;
-        Ok(list(found, most))
+    pub async fn ended(&self, user: &UserId, request: &PageRequest) -> Answer<OrderList> {
+        let query = Query::Ended { user: user.clone(), request: request.clone() };
+        Ok(list(self.ask(query).await?, request.limit))
     }
 
     /// At most `most` of a user's orders that changed at or after a time, each in its present

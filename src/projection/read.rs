@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::values::{Text, Timestamp, uuid};
 use super::{PostgresServer, ProjectionError, cell};
-use crate::order::{Ending, Execution, ExecutionPart, OrderParts, TrackedOrder};
+use crate::order::{Ending, Execution, ExecutionPart, ListedExecution, OrderParts, TrackedOrder};
 use crate::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce,
     UserId,
@@ -36,6 +36,16 @@ pub(super) fn select_aggregated(condition: &str) -> String {
          FROM executions e WHERE {condition}"
     )
 }
+
+/// The columns that [`listed_executions`] reads.
+pub(super) const LISTED_ARRAYS: &str = "x.ids, x.shares, x.prices, x.times, x.busted";
+/// Selects the executions of one order for [`LISTED_ARRAYS`], as they were noted.
+pub(super) const SELECT_LISTED: &str = "\
+    SELECT array_agg(e.execution_id) AS ids, array_agg(e.num_shares) AS shares, \
+        array_agg(e.price_cents) AS prices, array_agg(e.executed_at) AS times, \
+        array_agg(e.taken_back OR e.busted_at IS NOT NULL) AS busted \
+    FROM (SELECT * FROM executions WHERE user_id = $1 AND order_id = $2 \
+        ORDER BY recorded_at, execution_id) e";
 
 /// Why a row is invalid.
 pub(super) type RowError = Box<dyn std::error::Error + Send + Sync>;
@@ -227,6 +237,26 @@ pub(super) fn aggregated_executions(
             },
         };
         Ok(ExecutionPart { id: ExecutionId::new(id)?, execution })
+    })
+    .collect()
+}
+
+/// The executions in [`LISTED_ARRAYS`], the first of which is this column.
+pub(super) fn listed_executions(row: &Row, first: usize) -> Result<Vec<ListedExecution>, RowError> {
+    let ids: Vec<&str> = row.try_get::<_, Option<_>>(first)?.unwrap_or_default();
+    let shares: Vec<Option<i64>> = row.try_get::<_, Option<_>>(first + 1)?.unwrap_or_default();
+    let prices: Vec<Option<i64>> = row.try_get::<_, Option<_>>(first + 2)?.unwrap_or_default();
+    let times: Vec<Option<Timestamp>> = row.try_get::<_, Option<_>>(first + 3)?.unwrap_or_default();
+    let busted: Vec<bool> = row.try_get::<_, Option<_>>(first + 4)?.unwrap_or_default();
+    let each = ids.into_iter().zip(shares).zip(prices).zip(times).zip(busted);
+    each.map(|((((id, shares), price), time), busted)| {
+        Ok(ListedExecution {
+            execution_id: ExecutionId::new(id)?,
+            num_shares: shares.map(u64::try_from).transpose()?,
+            price_in_cents: price.map(PriceCents::new).transpose()?,
+            timestamp: time.map(|time| time.0),
+            busted,
+        })
     })
     .collect()
 }

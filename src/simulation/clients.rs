@@ -11,10 +11,8 @@ use super::readers::Readers;
 use super::replies::{check_cancel_reply, check_create_reply, check_list};
 use crate::engine::{CancelReply, CreateReply};
 use crate::index::Index;
-use crate::oms::{
-    CommittedViews, CreateOrder, OrderService, PageRequest, StoreUnavailable, UserView,
-};
-use crate::order::Order;
+use crate::oms::{CommittedViews, CreateOrder, OrderService, StoreUnavailable, UserView};
+use crate::order::{Order, PageRequest};
 use crate::types::{OrderId, UserId};
 use crate::wal::Lsn;
 
@@ -175,12 +173,12 @@ async fn all_pages(
     limit: usize,
 ) -> Result<Vec<Arc<Order>>, StoreUnavailable> {
     let mut orders = Vec::new();
-    let mut request = PageRequest { before: None, status: None, symbol: None, limit };
+    let mut request = PageRequest { limit, ..PageRequest::default() };
     loop {
         let page = service.page(user, &request).await?;
         orders.extend(page.orders);
         match page.next {
-            Some(next) => request.before = Some(next),
+            Some(next) => request.after = Some(next),
             None => return Ok(orders),
         }
     }

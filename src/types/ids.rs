@@ -47,7 +47,7 @@ impl UserPartition {
         usize::from(self.0)
     }
 
-    fn from_low_bits(low_byte: u8) -> Self {
+    pub(crate) fn from_low_bits(low_byte: u8) -> Self {
         const MASK: u8 = (1 << PARTITION_BITS) - 1;
         Self(low_byte & MASK)
     }

@@ -120,5 +120,5 @@ fn only_a_users_own_token_opens_anything() {
     assert_eq!(alice.order(id)["status"], "submitted");
     assert_eq!(alice.get("/order/not-an-id").status, 404);
     assert_eq!(alice.get("/nothing/here").status, 404);
-    assert_eq!(alice.delete("/orders").status, 405);
+    assert_eq!(alice.delete("/symbols").status, 405);
 }

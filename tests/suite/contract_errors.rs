@@ -106,7 +106,11 @@ fn paths_queries_and_tokens() {
     let server = Server::start(data.path(), &[]);
     let alice = server.user(data.path(), "alice");
     for (path, field, said) in [
-        ("/orders?stauts=filled", "stauts", "status, symbol, limit, cursor"),
+        (
+            "/orders?stauts=filled",
+            "stauts",
+            "status, symbol, clientOrderId, from, to, order, limit, cursor",
+        ),
         ("/orders?status=done", "status", "filled, pending_cancel, cancelled or failed"),
         ("/orders?symbol=a%20b", "symbol", "\"a b\""),
         ("/orders?limit=501", "limit", "1 to 500"),

@@ -11,11 +11,14 @@ const CLIENTS: &[(&str, &str)] = &[
     ("/session", "POST, DELETE"),
     ("/symbols", "GET, HEAD"),
     ("/symbol/SPY", "GET, HEAD"),
+    ("/clock", "GET, HEAD"),
+    ("/calendar", "GET, HEAD"),
     ("/subscribe", "GET, HEAD, POST"),
     ("/subscribe/1-2-3", "PATCH"),
     ("/order", "POST"),
     ("/order/019c0000-0000-7000-8000-000000000000", "GET, HEAD, DELETE"),
-    ("/orders", "GET, HEAD"),
+    ("/order/019c0000-0000-7000-8000-000000000000/executions", "GET, HEAD"),
+    ("/orders", "GET, HEAD, DELETE"),
     ("/orders/stream", "GET, HEAD"),
     ("/exchange/trades", "POST"),
     ("/", "GET, HEAD"),
@@ -63,12 +66,13 @@ fn what_a_path_does_not_have_is_answered_with_what_it_has() {
             }
         }
         for method in ["GET", "HEAD", "POST", "DELETE", "OPTIONS"] {
-            for path in ["/nothing", "/orders/preview", "/order/x/executions", "/clock"] {
+            for path in ["/nothing", "/orders/preview", "/order/x/y", "/symbol/SPY/x"] {
                 assert_eq!(ask(address, &token, method, path).status, 404, "{method} {path}");
             }
         }
     }
-    assert_eq!(ask(&server.address, &token, "DELETE", "/orders").headers["allow"], "GET, HEAD");
+    let put = ask(&server.address, &token, "PUT", "/orders");
+    assert_eq!(put.headers["allow"], "GET, HEAD, DELETE");
 }
 
 #[test]
@@ -78,11 +82,13 @@ fn head_shows_the_head_of_what_get_answers_and_nothing_else() {
     let alice = server.user(data.path(), "alice");
     let order = alice.place_resting("SPY");
     let order = format!("/order/{}", order["orderId"].as_str().unwrap());
+    let executions = format!("{order}/executions");
     for (address, path) in [
         (&server.address, "/symbols?limit=3"),
         (&server.address, "/orders"),
         (&server.address, "/orders?limit=0"),
         (&server.address, order.as_str()),
+        (&server.address, executions.as_str()),
         (&server.address, "/order/unknown"),
         (&server.address, "/"),
         (&server.address, "/app.js"),

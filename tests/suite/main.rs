@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod browser;
+mod cancel_all;
 mod client_chromium;
 mod client_crate;
 mod client_curl;
@@ -72,6 +73,8 @@ mod offline_live;
 mod offline_restore;
 mod offline_restore_gaps;
 mod offline_verify;
+mod order_executions;
+mod order_filters;
 mod order_stream;
 mod output;
 mod postgres_absent;
@@ -120,6 +123,7 @@ mod stream_limits;
 mod stream_silence;
 mod streams;
 mod support;
+mod trading_hours;
 mod venue;
 mod wal_inspect;
 mod wal_verify;

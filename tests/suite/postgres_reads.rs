@@ -10,7 +10,7 @@ use crate::support::Server;
 use crate::support::api::{Client, until};
 use crate::support::postgres::{Database, Postgres};
 use futures_lite::future::block_on;
-use longbow::order::Order;
+use longbow::order::{Order, PageRequest};
 use longbow::projection::{PostgresReadError, PostgresReads, PostgresServers};
 use longbow::types::{ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, UserId};
 use serde_json::{Value, json};
@@ -100,7 +100,8 @@ fn postgres_has_the_orders_that_clients_are_shown() {
     for most in [1, 2, 4, 100] {
         let (mut pages, mut before) = (Vec::new(), None);
         loop {
-            let page = block_on(reads.ended(&alice, before, most)).unwrap().found;
+            let request = PageRequest { after: before, limit: most, ..PageRequest::default() };
+            let page = block_on(reads.ended(&alice, &request)).unwrap().found;
             assert!(page.orders.len() <= most);
             pages.extend(page.orders.iter().map(|order| json_of(order)));
             before = page.next;
@@ -141,7 +142,9 @@ fn postgres_has_the_orders_that_clients_are_shown() {
     ));
     let unreadable = Err(PostgresReadError::Unreadable(broken));
     assert_eq!(block_on(reads.order(&alice, broken)).map(|_| ()), unreadable);
-    let readable = block_on(reads.ended(&alice, None, 100)).unwrap().found;
+    let readable =
+        block_on(reads.ended(&alice, &PageRequest { limit: 100, ..PageRequest::default() }));
+    let readable = readable.unwrap().found;
     assert_eq!((readable.orders.len(), readable.next), (ended.len() - 1, None));
 
     // Without Postgres every question is answered, and afterwards it is read again.

@@ -1,5 +1,9 @@
 //! The routes of the contract, one per file: validate, ask, answer.
 
+pub(super) mod cancel_all;
+pub(super) mod clock;
+pub(super) mod executions;
+pub(super) mod order_list;
 pub(super) mod order_stream;
 pub(super) mod orders;
 pub(super) mod page;

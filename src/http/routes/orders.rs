@@ -1,9 +1,8 @@
-//! The routes of orders: `POST /order`, `GET` and `DELETE /order/:id`, `GET /orders`.
+//! The routes of one order: `POST /order`, `GET` and `DELETE /order/:id`.
 
 use std::sync::Arc;
 
 use http::StatusCode;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::http::app::App;
@@ -11,19 +10,15 @@ use crate::http::call::Call;
 use crate::http::fields::{Fields, whole};
 use crate::http::problem::{HttpResponse, Problem, excerpt, json_response};
 use crate::http::query::Query;
-use crate::oms::{CancelReply, CreateOrder, CreateReply, HaltScope, PageRequest, StoreUnavailable};
-use crate::order::{Order, Status};
+use crate::oms::{CancelReply, CreateOrder, CreateReply, HaltScope, StoreUnavailable};
+use crate::order::Order;
 use crate::types::{
     ClientOrderId, MAX_ORDER_SHARES, MAX_PRICE_CENTS, OrderId, PriceCents, Shares, Side, Symbol,
     TimeInForce, TimestampMicros,
 };
 
-/// Default number of orders per page.
-const DEFAULT_LIMIT: usize = 50;
-/// Most orders per page.
-const MAX_LIMIT: usize = 500;
 const A_SYMBOL: &str = "a symbol of 1 to 15 letters, digits, '.', '-' and '/'";
-const A_KEY: &str = "an id of 1 to 64 printable ASCII characters without spaces";
+pub(super) const A_KEY: &str = "an id of 1 to 64 printable ASCII characters without spaces";
 
 /// The body of `POST /order`.
 #[derive(Debug, PartialEq)]
@@ -68,13 +63,6 @@ impl NewOrder {
         let time_in_force = time_in_force.unwrap_or_default();
         Ok(Self { side, symbol, num_shares, price_in_cents, time_in_force, client_order_id })
     }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Page {
-    orders: Vec<Arc<Order>>,
-    next_cursor: Option<OrderId>,
 }
 
 /// Whether the body of `POST /order` has a `clientOrderId`, which makes it safe to repeat.
@@ -174,6 +162,14 @@ pub(in crate::http) fn unknown_cancel() -> Problem {
     )
 }
 
+/// Cancels of many orders may be recorded.
+pub(in crate::http) fn unknown_cancels() -> Problem {
+    outcome_unknown(
+        "The outcome is not known yet: cancels may be recorded and sent to the exchange. Check \
+         your open orders, or repeat the request.",
+    )
+}
+
 /// The engine ended while the answer was awaited, or Postgres did not have it in time. Not a `503`,
 /// which says that nothing was recorded.
 fn outcome_unknown(detail: &'static str) -> Problem {
@@ -184,7 +180,7 @@ fn overloaded() -> Problem {
     Problem::unavailable("unavailable", "Nothing was recorded. Try again.")
 }
 
-fn unknown_order(id: &str) -> Problem {
+pub(super) fn unknown_order(id: &str) -> Problem {
     Problem::not_found(format!("You have no order {:?}.", excerpt(id)))
 }
 
@@ -201,7 +197,7 @@ pub(in crate::http) async fn get(
     Ok(json_response(StatusCode::OK, &*order.ok_or_else(unknown)?))
 }
 
-fn store_unavailable(error: StoreUnavailable) -> Problem {
+pub(super) fn store_unavailable(error: StoreUnavailable) -> Problem {
     Problem::unavailable("unavailable", format!("{error}. Try again."))
 }
 
@@ -212,11 +208,34 @@ pub(in crate::http) async fn delete(
     id: &str,
 ) -> Result<HttpResponse, Problem> {
     Query::none(&call.head.uri)?;
-    let unknown = || unknown_order(id);
-    let order_id: OrderId = id.parse().map_err(|_| unknown())?;
-    match app.site.orders.cancel(call.user.clone(), order_id).await {
-        CancelReply::Cancelled(_) => Ok(json_response(StatusCode::OK, &json!({ "ok": true }))),
-        CancelReply::Pending(order) => Ok(json_response(StatusCode::ACCEPTED, &*order)),
+    let order_id: OrderId = id.parse().map_err(|_| unknown_order(id))?;
+    let reply = app.site.orders.cancel(call.user.clone(), order_id).await;
+    match cancel_outcome(app, order_id, reply)? {
+        Cancelled::Confirmed => Ok(json_response(StatusCode::OK, &json!({ "ok": true }))),
+        Cancelled::Pending(order) => Ok(json_response(StatusCode::ACCEPTED, &*order)),
+    }
+}
+
+/// What came of a cancel.
+pub(super) enum Cancelled {
+    /// The exchange has confirmed it.
+    Confirmed,
+    /// Recorded; its outcome is not known yet.
+    Pending(Arc<Order>),
+}
+
+/// What came of a cancel.
+///
+/// # Errors
+/// The answer where the order is not cancelled.
+pub(super) fn cancel_outcome(
+    app: &App,
+    order_id: OrderId,
+    reply: CancelReply,
+) -> Result<Cancelled, Problem> {
+    match reply {
+        CancelReply::Cancelled(_) => Ok(Cancelled::Confirmed),
+        CancelReply::Pending(order) => Ok(Cancelled::Pending(order)),
         // The order is still open: the exchange refused the cancel.
         CancelReply::Conflict(order) if !order.status.is_terminal() => {
             let reason = app.site.orders.commands().views().refused_cancel(order_id);
@@ -231,7 +250,7 @@ pub(in crate::http) async fn delete(
             let problem = Problem::new(StatusCode::CONFLICT, "not_cancellable", detail);
             Err(problem.with("order", &*order))
         }
-        CancelReply::NotFound => Err(unknown()),
+        CancelReply::NotFound => Err(unknown_order(&order_id.to_string())),
         CancelReply::NoRoom => {
             let detail = "The server's disk is full. Nothing was recorded. Try again.";
             Err(Problem::unavailable("disk_full", detail))
@@ -239,24 +258,6 @@ pub(in crate::http) async fn delete(
         CancelReply::OutcomeUnknown => Err(unknown_cancel()),
         CancelReply::Unavailable => Err(overloaded()),
     }
-}
-
-/// `GET /orders`: newest first; new orders do not shift the pages after a cursor.
-pub(in crate::http) async fn list(app: &App, call: &Call) -> Result<HttpResponse, Problem> {
-    let query = Query::parse(&call.head.uri, &["status", "symbol", "limit", "cursor"])?;
-    let wanted = PageRequest {
-        before: query.parsed("cursor", "a cursor from an earlier page")?,
-        status: query.get("status").map(parse_status).transpose()?,
-        symbol: query.symbol("symbol")?,
-        limit: query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT)?,
-    };
-    let page = app.site.orders.page(&call.user, &wanted).await.map_err(store_unavailable)?;
-    Ok(json_response(StatusCode::OK, &Page { orders: page.orders, next_cursor: page.next }))
-}
-
-/// A status in a query.
-pub(in crate::http) fn parse_status(text: &str) -> Result<Status, Problem> {
-    text.parse().map_err(|error| Problem::field("status", "invalid_field", error))
 }
 
 #[cfg(test)]
