@@ -140,7 +140,7 @@ fn filtered(columns: &str, position: &str, sequence: Sequence) -> String {
          LEFT JOIN (SELECT order_id AS edge FROM orders WHERE {range} \
             ORDER BY order_id {direction} OFFSET {SCANNED_ORDERS} LIMIT 1) s ON true \
          LEFT JOIN LATERAL (SELECT * FROM orders WHERE {range} AND {narrower} \
-                AND NOT (ending IS NULL AND filled_shares < num_shares) \
+                AND NOT is_open \
                 AND ($6::text[] IS NULL OR symbol = ANY ($6)) AND status = ANY ($7::text[]) \
             ORDER BY order_id {direction} LIMIT $4) o ON true \
          WHERE {position} ORDER BY o.order_id {direction}"
