@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use longbow::index::{Index, IndexOptions, IndexWriter};
-use longbow::order::{Change, Changed, Created, Event, Fill, PageRequest};
+use longbow::order::{Change, Changed, Created, Event, Fill, OrderFilter, PageRequest};
 use longbow::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce,
     TimestampMicros, USER_PARTITIONS, UserId, UserPartition,
@@ -34,6 +34,9 @@ const ORDERS_UNDERWAY: u64 = 35_000;
 const USERS: u64 = 100_000;
 const STORED_ORDERS: u64 = 200_000;
 
+/// Orders of one user, of whom there are few.
+const ORDERS_OF_LARGE_USER: u64 = 200_000;
+
 fn open(directory: &TempDir) -> (Index, IndexWriter) {
     let log = LogStart { log_id: Some(LOG), first_lsn: Lsn(1) };
     let index = Index::open(IndexOptions::new(directory.path(), log)).unwrap();
@@ -50,12 +53,16 @@ struct Course {
 
 impl Course {
     fn new() -> Self {
-        let users = (0..USERS).map(|n| UserId::new(&format!("user-{n}")).unwrap());
+        Self::of(USERS)
+    }
+
+    fn of(users: u64) -> Self {
+        let users = (0..users).map(|n| UserId::new(&format!("user-{n}")).unwrap());
         Self { records: 0, users: users.collect(), ids: Vec::new() }
     }
 
     fn user(&self, number: u64) -> &UserId {
-        &self.users[(number.wrapping_mul(7_919) % USERS) as usize]
+        &self.users[(number.wrapping_mul(7_919) % self.users.len() as u64) as usize]
     }
 
     fn created(&mut self, number: u64) -> Event {
@@ -135,8 +142,11 @@ fn apply(criterion: &mut Criterion) {
 
 /// Fills an index; one of every `open_of` orders stays open.
 fn filled(directory: &TempDir, orders: u64, open_of: u64) -> Index {
+    filled_of(Course::new(), directory, orders, open_of)
+}
+
+fn filled_of(mut course: Course, directory: &TempDir, orders: u64, open_of: u64) -> Index {
     let (index, mut writer) = open(directory);
-    let mut course = Course::new();
     let mut lsn = 0;
     let mut take = |event| {
         lsn += 1;
@@ -203,6 +213,39 @@ fn lookups(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Lists of a user with very many ended orders: a plain page, and all parts of a list that selects none.
+fn large_user(criterion: &mut Criterion) {
+    let directory = tempfile::tempdir().unwrap();
+    let index = filled_of(Course::of(1), &directory, ORDERS_OF_LARGE_USER, 1_000);
+    let user = UserId::new("user-0").unwrap();
+    let mut group = criterion.benchmark_group("index/large-user");
+    group.sample_size(20);
+    group.bench_function("page of 50", |bencher| {
+        let request = PageRequest { limit: 50, ..PageRequest::default() };
+        bencher.iter(|| black_box(index.ended(&user, &request).unwrap()));
+    });
+    let symbols = vec![Symbol::new("NONE").unwrap()];
+    let filter = OrderFilter { symbols, ..OrderFilter::default() };
+    let request = PageRequest { limit: 50, filter, ..PageRequest::default() };
+    group.bench_function("one part of a list that selects none", |bencher| {
+        bencher.iter(|| black_box(index.ended(&user, &request).unwrap()));
+    });
+    group.bench_function("all parts of a list that selects none", |bencher| {
+        bencher.iter(|| {
+            let mut request = request.clone();
+            loop {
+                let part = index.ended(&user, &request).unwrap();
+                assert!(part.orders.is_empty());
+                request.after = part.next;
+                if part.next.is_none() {
+                    break;
+                }
+            }
+        });
+    });
+    group.finish();
+}
+
 fn load_open(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().unwrap();
     let index = filled(&directory, STORED_ORDERS, 2);
@@ -226,5 +269,5 @@ fn load_open(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, apply, lookups, load_open);
+criterion_group!(benches, apply, lookups, large_user, load_open);
 criterion_main!(benches);

@@ -18,6 +18,7 @@ pub use home::DataHome;
 /// member               locked by a member of a cluster, whose log and store begin anew
 /// home                 where the directory was when it was last used
 /// market.checkpoint    the figures of the day
+/// candles/             candles of all symbols
 /// kill-switch.json     what operators have halted, on a node without others
 /// jwt-secret           the key of tokens, where none is configured
 /// books.sock           where `verify` looks at a running server
@@ -60,6 +61,11 @@ impl DataDir {
     /// The figures of the day, from which the feed goes on.
     pub fn checkpoint(&self) -> PathBuf {
         self.0.join("market.checkpoint")
+    }
+
+    /// Candles of all symbols.
+    pub fn candles(&self) -> PathBuf {
+        self.0.join("candles")
     }
 
     /// What operators have halted.

@@ -56,6 +56,9 @@
 //! | `feed` | its own loop; tokio while it follows another node | the market-data connection; writes ring and table | the exchange's feed; Redis |
 //! | `symbols` | its own loop | reads the exchange's list of symbols for `feed` | requests in one slot |
 //! | `checkpoint` | its own loop | the file of the day's figures | a slot for the newest checkpoint, from `feed` |
+//! | `candles` | its own loop | the database of candles | a ring of events, from `feed` |
+//! | `candle-read` | its own loop | reads candles for threads that must not wait | a bounded channel |
+//! | `candle-history` | its own loop | asks the exchange for missing candles | bounded channels, from and to `candles` |
 //! | `orders` | glommio, pinned if a core is left | the 64 engines, the order sessions | bounded mailboxes from shards and feed; progress of the log |
 //! | `wal` | its own loop | the log's files; a lone request is written by `orders` itself | two batch buffers that take turns |
 //! | `wal-prepare` | its own loop | the next segment, zero-filled ahead of its use | a bounded channel |

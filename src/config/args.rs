@@ -155,6 +155,11 @@ pub struct ServeArgs {
           value_parser = whole::<u64>(1..=8_760))]
     pub keep_order_changes_hours: u64,
 
+    /// Days that candles are kept.
+    #[arg(long, env = "LONGBOW_KEEP_CANDLES_DAYS", value_name = "D", default_value_t = 400,
+          value_parser = whole::<u16>(1..=3_650))]
+    pub keep_candles_days: u16,
+
     /// Size of the newest part of the write-ahead log that is kept even though the index has it, in
     /// MiB.
     #[arg(long, env = "LONGBOW_WAL_KEEP_MIB", value_name = "MIB", default_value_t = 1_024,

@@ -2,6 +2,7 @@
 //! market. Prices go to the ring and the last-value table, order lines to the orders thread;
 //! neither waits for the other.
 
+mod candle_events;
 mod checkpoints;
 pub(crate) mod connection;
 mod ended;
@@ -39,6 +40,7 @@ use super::feed_line::{MAX_LINE_BYTES, SkipCause};
 use super::feed_role::FeedRole;
 use super::feed_types::OrderFeedMessage;
 use super::wire::FeedSession;
+use candle_events::CandleEvents;
 use checkpoints::{CheckpointSender, CheckpointWriter};
 use connection::{Connection, Resume};
 use lines::BEATS_BETWEEN_RECONCILIATIONS;
@@ -102,6 +104,8 @@ pub struct Feed {
     metrics: FeedMetrics,
     symbols: Symbols,
     checkpoints: Option<CheckpointSender>,
+    /// Where every print is told for candles, if anybody makes them.
+    candles: Option<CandleEvents>,
     next_checkpoint: Instant,
     /// The last sequence in the newest checkpoint of this session.
     checkpointed: Option<u64>,
@@ -164,6 +168,7 @@ impl Feed {
             symbols: Symbols::new(metrics.clone()),
             metrics,
             checkpoints: None,
+            candles: None,
             next_checkpoint: Instant::now(),
             checkpointed: None,
             session: None,

@@ -3,6 +3,7 @@
 
 mod address;
 mod blocking_http;
+mod candle_history;
 mod clock;
 mod dial;
 pub mod feed;
@@ -19,6 +20,7 @@ pub mod webhook;
 pub mod wire;
 
 pub use address::ExchangeAddress;
+pub use candle_history::{CandleHistory, KnownCandles};
 pub use clock::ExchangeClock;
 pub use dial::Dialer;
 pub use feed_line::{FeedMessage, SkipCause, read_line};

@@ -4,6 +4,7 @@
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
+use crate::market::candles::{Candle, Minute};
 use crate::types::{
     ExecutionId, ExternalOrderId, OrderType, PriceCents, Shares, Side, Symbol, TimeInForce,
     TimestampMicros,
@@ -184,6 +185,59 @@ pub enum ExchangeStatus {
     Rejected,
     /// Never accepted.
     Unknown,
+}
+
+/// Answer to `GET /v1/candles`: the candles of whole minutes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandlesResponse {
+    /// The exchange knows all candles from this time on; absent if it knows all that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<TimestampMicros>,
+    /// By time. A minute without a trade has none.
+    pub candles: Vec<CandleBar>,
+}
+
+/// One candle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CandleBar {
+    /// Its begin.
+    pub start: TimestampMicros,
+    pub open_in_cents: i64,
+    pub high_in_cents: i64,
+    pub low_in_cents: i64,
+    pub close_in_cents: i64,
+    pub volume: u64,
+    pub trades: u64,
+}
+
+impl CandleBar {
+    pub fn of(start: TimestampMicros, candle: &Candle) -> Self {
+        Self {
+            start,
+            open_in_cents: candle.open,
+            high_in_cents: candle.high,
+            low_in_cents: candle.low,
+            close_in_cents: candle.close,
+            volume: candle.volume,
+            trades: candle.trades,
+        }
+    }
+
+    /// Its minute and candle; `None` if it contradicts itself.
+    pub fn candle(&self) -> Option<(Minute, Candle)> {
+        let Self { start, open_in_cents, high_in_cents, low_in_cents, close_in_cents, .. } = *self;
+        let [open, high, low, close] = [open_in_cents, high_in_cents, low_in_cents, close_in_cents];
+        let (volume, trades) = (self.volume, self.trades);
+        let minute = Minute::of(start);
+        let is_possible = minute.start() == start
+            && trades > 0
+            && PriceCents::new(low).is_ok()
+            && PriceCents::new(high).is_ok()
+            && [open, close].iter().all(|cents| (low..=high).contains(cents));
+        let candle = Candle { open, high, low, close, volume, trades, is_partial: false };
+        is_possible.then_some((minute, candle))
+    }
 }
 
 /// Answer to `GET /v1/symbols`.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::exchange::webhook::WebhookVerifier;
+use crate::index::CandleReads;
 use crate::market::{Directory, MarketReader};
 use crate::metrics::Metrics;
 use crate::oms::OrderService;
@@ -31,6 +32,8 @@ const PRICE_LOOK_INTERVAL: Duration = Duration::from_micros(500);
 pub struct Site {
     /// Prices and symbols.
     pub market: MarketReader,
+    /// Candles; `None` where they are not made.
+    pub candles: Option<CandleReads>,
     /// Takes orders and answers queries about them.
     pub orders: OrderService,
     /// Authenticates users.

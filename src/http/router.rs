@@ -13,7 +13,7 @@ use super::call::Call;
 use super::path::{file_path, segments};
 use super::problem::{HttpResponse, Problem, excerpt};
 use super::reply::Reply;
-use super::routes::{clock, page, session, subscribe, symbols, webhook};
+use super::routes::{candles, clock, page, session, subscribe, symbols, webhook};
 use super::user_routes::{self, Wish};
 use crate::web::{self, Asset};
 
@@ -26,6 +26,7 @@ pub(super) enum Route<'a> {
     Session,
     Symbols,
     Symbol(&'a str),
+    Candles(&'a str),
     Clock,
     Calendar,
     Subscribe,
@@ -45,6 +46,7 @@ impl<'a> Route<'a> {
             ["session"] => Self::Session,
             ["symbols"] => Self::Symbols,
             ["symbol", name] => Self::Symbol(name),
+            ["symbol", name, "candles"] => Self::Candles(name),
             ["clock"] => Self::Clock,
             ["calendar"] => Self::Calendar,
             ["subscribe"] => Self::Subscribe,
@@ -86,6 +88,7 @@ impl<'a> Route<'a> {
             Self::Order(_) | Self::Orders => "GET, HEAD, DELETE",
             Self::Symbols
             | Self::Symbol(_)
+            | Self::Candles(_)
             | Self::Clock
             | Self::Calendar
             | Self::Executions(_)
@@ -142,6 +145,7 @@ async fn answer(app: &Rc<App>, request: Request<Incoming>) -> Result<Reply, Prob
         (Route::Session, "DELETE") => session::delete(app, &request),
         (Route::Symbols, "GET" | "HEAD") => symbols::list(app, &request),
         (Route::Symbol(name), "GET" | "HEAD") => symbols::get(app, &request, name).await,
+        (Route::Candles(name), "GET" | "HEAD") => candles::list(app, &request, name).await,
         (Route::Clock, "GET" | "HEAD") => clock::clock(app, &request),
         (Route::Calendar, "GET" | "HEAD") => clock::calendar(app, &request),
         (Route::Subscribe, "POST") => {

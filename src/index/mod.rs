@@ -46,6 +46,7 @@
 //! threads of its own.
 
 mod apply;
+mod candles;
 mod changes;
 mod error;
 mod executions;
@@ -77,6 +78,10 @@ mod store_tests;
 mod test_log;
 
 pub use apply::IndexWriter;
+pub use candles::{
+    AskExchange, CandleHistorian, CandleHistorySender, CandleMaker, CandleMetrics, CandleOptions,
+    CandlePage, CandleQuery, CandleReader, CandleReads, CandleStore, HistoryAnswer,
+};
 pub use changes::StoredChanges;
 pub use error::IndexError;
 pub use fill::IndexFiller;

@@ -14,6 +14,7 @@
 //! by the clock in seconds without a data directory.
 
 mod book;
+mod candles;
 mod container;
 mod driver;
 mod entry;

@@ -44,6 +44,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/orders/query", post(query))
         .route("/v1/cancels", post(cancel))
         .route("/v1/symbols", get(symbols))
+        .route("/v1/candles", get(candles))
         .route("/v1/feed", get(feed))
         .route("/v1/webhooks", post(register_webhook))
         .merge(fault_routes::routes())
@@ -177,6 +178,33 @@ async fn symbols(State(shared): Exchange) -> Reply {
         return json(&odd_listings(&symbols));
     }
     json(&SymbolsResponse { symbols })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CandlesQuery {
+    symbol: String,
+    interval: String,
+    from: u64,
+    to: u64,
+}
+
+async fn candles(
+    State(shared): Exchange,
+    query: Result<Query<CandlesQuery>, QueryRejection>,
+) -> Reply {
+    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    if query.interval != "1m" {
+        return Err(Problem::bad_request("interval: only 1m is kept here"));
+    }
+    let symbol = Symbol::new(&query.symbol).ok();
+    let range = (TimestampMicros::new(query.from), TimestampMicros::new(query.to));
+    let answer = shared.look(|state| {
+        let place = symbol.and_then(|symbol| state.venue.place(&symbol))?;
+        Some(state.venue.candles.answer(place, range))
+    });
+    let unknown = || Problem::bad_request(format!("symbol: {} does not trade here", query.symbol));
+    json(&answer.ok_or_else(unknown)?)
 }
 
 async fn register_webhook(State(shared): Exchange, body: Result<Bytes, BytesRejection>) -> Reply {

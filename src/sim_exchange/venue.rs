@@ -9,6 +9,7 @@ use std::collections::HashMap;
 pub(super) use unasked::ListedOrder;
 
 use super::book::{Book, OrderSlot};
+use super::candles::CandleLog;
 use super::entry::{Entry, MAX_MESSAGE_BYTES, put_record};
 use super::line::{Key, LineSymbol, LineTrade, Lines, NO_SYMBOL};
 use super::orders::{
@@ -42,6 +43,7 @@ pub(super) struct Venue {
     pub(super) journal: Vec<u8>,
     /// Orders and executions of the fills since this was last cleared.
     pub(super) fills: Vec<(Key, Key)>,
+    pub(super) candles: CandleLog,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,7 @@ impl Venue {
             lines: Lines::default(),
             journal: Vec::new(),
             fills: Vec::new(),
+            candles: CandleLog::default(),
         }
     }
 
@@ -272,6 +275,7 @@ impl Venue {
         let now = self.stamp(now);
         let Some(traded) = self.traded.get_mut(usize::from(print.symbol)) else { return };
         let symbol = LineSymbol { place: print.symbol, name: traded.symbol.as_str() };
+        self.candles.note(print.symbol, print.price, print.shares, now);
         traded.last = Some(print.price);
         traded.open.get_or_insert(print.price);
         let mut left = u64::from(print.shares);

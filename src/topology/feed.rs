@@ -8,6 +8,7 @@ use crate::data_dir::DataDir;
 use crate::exchange::feed::Feed;
 use crate::shutdown::Shutdown;
 
+use super::candles::CandleFeed;
 use super::threads::Threads;
 
 /// Starts the threads of the feed. With a follower, this is one of several processes.
@@ -15,12 +16,15 @@ use super::threads::Threads;
 /// # Errors
 /// A thread cannot be started.
 pub(super) fn start(
-    (mut feed, follower): (Feed, Option<Follower>),
+    (mut feed, follower, candles): (Feed, Option<Follower>, Option<CandleFeed>),
     data_dir: &DataDir,
     (threads, shutdown): (&mut Threads, &Shutdown),
 ) -> io::Result<()> {
     let lists = feed.list_reader();
     let checkpoints = feed.remember_in(data_dir.checkpoint());
+    if let Some(CandleFeed { mark, ring }) = candles {
+        feed.tell_candles(mark, ring);
+    }
     threads.spawn("symbols", shutdown, move || {
         lists.run();
         Ok::<(), String>(())

@@ -16,7 +16,7 @@ use crate::data_dir::DataHome;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
 use crate::exchange::{FeedRole, OrderFeedMessage, PublishedLine};
 use crate::http::{HttpLimits, HttpMetrics, PeerMetrics, PeerOptions, Peers, PeersSecret, Site};
-use crate::index::Index;
+use crate::index::{CandleReads, Index};
 use crate::market::{MarketReader, MarketWriter, ShardWatch};
 use crate::metrics::Metrics;
 use crate::oms::{self, OrderStore, OrderWatch, OrdersThread, PostgresSide};
@@ -28,6 +28,7 @@ use crate::sync::{Receiver, Sender};
 use crate::wal::{self, LogHandle, WalAppender, WalOptions};
 
 use super::ServeError;
+use super::candles::{self, CandleFeed};
 use super::feed;
 use super::host::OrdersHost;
 use super::index::{show_records, start_index, start_readers};
@@ -194,9 +195,10 @@ impl Launch<'_> {
         options: FeedOptions,
         (market, orders): (MarketWriter, Sender<OrderFeedMessage>),
         followed: Followed<'_>,
-    ) -> Result<(), ServeError> {
+    ) -> Result<Option<CandleReads>, ServeError> {
         let metrics = FeedMetrics::default();
         self.metrics.register(|registry| metrics.register(registry));
+        let candles = self.make_candles(followed.market, &options)?;
         // While the streams drain they go on showing prices.
         let stop = self.stages.stop_orders.clone();
         let mut feed = Feed::new(options, market, orders, stop, metrics);
@@ -204,12 +206,30 @@ impl Launch<'_> {
         if follower.is_some() {
             feed.share(self.role.clone(), followed.lines);
         }
+        let (candles, reads) = candles.unzip();
         feed::start(
-            (feed, follower),
+            (feed, follower, candles),
             &self.arguments.data_dir,
             (&mut self.stages.rest, self.shutdown),
         )
-        .map_err(ServeError::Thread)
+        .map_err(ServeError::Thread)?;
+        Ok(reads)
+    }
+
+    /// Candles, where this process reads the whole feed. A member of a cluster may not.
+    fn make_candles(
+        &mut self,
+        market: &MarketReader,
+        feed: &FeedOptions,
+    ) -> Result<Option<(CandleFeed, CandleReads)>, ServeError> {
+        if self.arguments.is_member() {
+            return Ok(None);
+        }
+        let Self { arguments, metrics, stages, shutdown, .. } = self;
+        let Stages { rest, readers, stop_orders, .. } = stages;
+        let directory = Arc::clone(&market.directory);
+        let threads = (rest, readers, &*stop_orders);
+        candles::start(arguments, (directory, feed), metrics, threads, shutdown).map(Some)
     }
 
     /// The follower of one of several nodes.

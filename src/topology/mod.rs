@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | `shard-N` | its own | glommio | a stop is requested |
 //! | `orders` | its own where there are enough | glommio | the shards have ended |
-//! | `feed` (with `symbols`, `checkpoint`) | any | its own loop | the shards have ended |
+//! | `feed` (with `symbols`, `checkpoint`, `candles`, `candle-history`) | any | its own loop | the shards have ended |
 //! | `wal` (with `wal-prepare`) | any | its own loop | `orders` has dropped its end |
 //! | `index` | any | its own loop | a stop is requested and `wal` has ended |
 //! | `log-check` | any | its own loop | a stop is requested |
@@ -16,6 +16,7 @@
 //! | `projection-N` | any | tokio | a stop is requested and `wal` has ended |
 //! | `admin` | any | glommio | all of the above have ended |
 //! | `index-read-N` | any | its own loop | nobody is left who could ask it |
+//! | `candle-read` | any | its own loop | nobody is left who could ask it |
 //! | `postgres-read` | any | tokio | nobody is left who could ask it |
 //! | `log` | any | its own loop | the process has ended |
 //! | `exchange` | any | tokio, in a simulator of its own | all of the above but `log` have ended |
@@ -23,6 +24,7 @@
 //!
 //! A thread that ends without a stop request stops all others.
 
+mod candles;
 mod console;
 mod exchange;
 mod feed;

@@ -170,7 +170,7 @@ impl Running {
         };
         let (lines, published) = mailbox(PUBLISHED_LINES);
         let followed = Followed { market: &market, shards: &watches, lines, redis: redis.clone() };
-        launch.read_feed(feed_options, (market_writer, feed_sender), followed)?;
+        let candles = launch.read_feed(feed_options, (market_writer, feed_sender), followed)?;
 
         if let (Some(redis), Some(watch)) = (redis, bridge_watch) {
             launch.publish_prices(redis, (market.clone(), watch), published)?;
@@ -183,6 +183,7 @@ impl Running {
         let room = Arc::new(ClientRoom::new(plan.client_connections, Arc::clone(&quotas)));
         let site = Site {
             market,
+            candles,
             orders: OrderService::new(commands, records.store),
             authenticator: start.authenticator.clone(),
             webhook: webhook.verifier,

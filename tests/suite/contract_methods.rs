@@ -11,6 +11,7 @@ const CLIENTS: &[(&str, &str)] = &[
     ("/session", "POST, DELETE"),
     ("/symbols", "GET, HEAD"),
     ("/symbol/SPY", "GET, HEAD"),
+    ("/symbol/SPY/candles", "GET, HEAD"),
     ("/clock", "GET, HEAD"),
     ("/calendar", "GET, HEAD"),
     ("/subscribe", "GET, HEAD, POST"),

@@ -4,6 +4,7 @@
 mod bad_input;
 mod browser;
 mod cancel_all;
+mod candles;
 mod client_chromium;
 mod client_crate;
 mod client_curl;

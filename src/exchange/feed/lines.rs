@@ -32,13 +32,19 @@ impl Feed {
         if line.line_type == FeedLineType::Heartbeat {
             self.beats.heard(line.timestamp, self.received);
             self.orders.note_heard(line.timestamp);
-            return self.take_beat(line.sequence);
+            self.take_beat(line.sequence)?;
+            if let Some(candles) = &mut self.candles {
+                candles.seen(line.sequence, line.timestamp);
+            }
+            return Ok(());
         }
         let is_old = self.advance(line.sequence, numbering::contents(&line))?;
         // A line read again changes no price: newer lines already have.
         if line.sequence > self.last_sequence {
             self.last_sequence = line.sequence;
             self.take_print(&line);
+        } else {
+            self.tell_candles_again(&line);
         }
         if line.order_id.is_some() {
             self.hand_over(line.sequence, OrderFeedMessage::Line(line), is_old)?;
@@ -125,6 +131,9 @@ impl Feed {
             Some(sequence) if unreadable.is_heartbeat => self.take_beat(sequence)?,
             Some(sequence) => {
                 is_old = self.advance(sequence, numbering::UNKNOWN)?;
+                if let Some(candles) = &mut self.candles {
+                    candles.gap(sequence);
+                }
                 self.last_sequence = self.last_sequence.max(sequence);
             }
             None => self.unnumbered += u64::from(unreadable.may_have_number()),
@@ -156,15 +165,29 @@ impl Feed {
         };
         if let Some(print) = print_of(line, index) {
             self.market.print(&print);
-        } else if line.line_type == FeedLineType::Bust {
-            self.market.bust(&Bust {
-                symbol: index,
-                execution: execution_of(line),
-                price: line.price_in_cents,
-                num_shares: line.num_shares,
-                counts_volume: line.volume,
-                sequence: line.sequence,
-            });
+            if let Some(candles) = &mut self.candles {
+                candles.print(&print);
+            }
+        } else if let Some(bust) = bust_of(line, index) {
+            self.market.bust(&bust);
+            if let Some(candles) = &mut self.candles {
+                candles.bust(&bust, line.timestamp);
+            }
+        }
+    }
+
+    /// Prices have this line already, candles perhaps not: after a start.
+    fn tell_candles_again(&mut self, line: &FeedLine) {
+        let Some(candles) = self.candles.as_mut().filter(|candles| candles.lacks(line.sequence))
+        else {
+            return;
+        };
+        let index = line.symbol.and_then(|symbol| self.market.index_of(&symbol));
+        let Some(index) = index else { return };
+        if let Some(print) = print_of(line, index) {
+            candles.print(&print);
+        } else if let Some(bust) = bust_of(line, index) {
+            candles.bust(&bust, line.timestamp);
         }
     }
 
@@ -199,6 +222,9 @@ impl Feed {
     fn note_gap(&mut self, last_missing: u64) {
         let first_missing = self.last_read + 1;
         self.numbering.note_missing(first_missing, last_missing);
+        if let Some(candles) = &mut self.candles {
+            candles.gap(last_missing);
+        }
         if last_missing - self.last_read <= self.unnumbered {
             // The missing lines may have arrived unreadable; if not, they are lost.
             self.must_reconcile_all = true;
@@ -234,6 +260,18 @@ fn print_of(line: &FeedLine, symbol: SymbolIndex) -> Option<Print> {
         timestamp: line.timestamp,
         sequence: line.sequence,
         execution: execution_of(line),
+    })
+}
+
+/// The bust that a line reports; `None` for a line of another type.
+fn bust_of(line: &FeedLine, symbol: SymbolIndex) -> Option<Bust> {
+    (line.line_type == FeedLineType::Bust).then(|| Bust {
+        symbol,
+        execution: execution_of(line),
+        price: line.price_in_cents,
+        num_shares: line.num_shares,
+        counts_volume: line.volume,
+        sequence: line.sequence,
     })
 }
 

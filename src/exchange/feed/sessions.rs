@@ -110,6 +110,7 @@ impl Feed {
         let handed_over = before.max(self.orders_from.saturating_sub(1));
         let message = message(session.clone(), handed_over);
         self.must_reconcile_all = false;
+        self.begin_candles(&session, before);
         self.follow(session, before);
         // At once: what follows can be read again from here.
         (self.checkpointed, self.next_checkpoint) = (None, Instant::now());

@@ -1,6 +1,7 @@
 //! The routes of the contract, one per file: validate, ask, answer.
 
 pub(super) mod cancel_all;
+pub(super) mod candles;
 pub(super) mod clock;
 pub(super) mod executions;
 pub(super) mod order_list;

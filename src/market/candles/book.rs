@@ -9,7 +9,8 @@ use super::remembered::{RememberedPrint, RememberedPrints};
 use super::stretches::{Stretch, Stretches};
 use crate::types::{Symbol, SymbolIndex, TimestampMicros};
 
-/// Minutes that a candle is kept in memory for, after the newest one: most prints are of the present one.
+/// Minutes that any candle is kept in memory for, after the newest one: most prints are of the present one.
+/// Those of which all prints are remembered are kept as long as that, for busts.
 const KEPT_MINUTES: u32 = 2;
 /// How far back candles are marked by a bust whose print is not remembered: its line does not tell when
 /// that was.
@@ -94,7 +95,9 @@ impl CandleBook {
     pub fn take(&mut self, event: &CandleEvent, lookups: &impl Lookups) {
         let CandleEvent { mark, at, kind } = *event;
         let is_other = mark.numbering != self.state.mark.numbering;
-        if !is_other && mark.sequence <= self.state.mark.sequence {
+        // A heartbeat repeats the last sequence.
+        let is_beat = kind == CandleEventKind::Seen && mark == self.state.mark;
+        if !is_other && mark.sequence <= self.state.mark.sequence && !is_beat {
             return;
         }
         if kind == CandleEventKind::Gap {
@@ -181,13 +184,35 @@ impl CandleBook {
         self.changed.insert(key);
     }
 
-    /// What has changed since the last call. Afterwards memory keeps the newest minutes only.
+    /// What has changed since the last call. Afterwards memory keeps only what may soon change.
     pub fn take_changed(&mut self) -> ChangedCandles {
         let candle = |key: CandleKey| (key, self.kept.get(&key).and_then(|kept| kept.candle));
         let candles = std::mem::take(&mut self.changed).into_iter().map(candle).collect();
         let oldest = Minute(self.newest.0.saturating_sub(KEPT_MINUTES));
-        self.kept.retain(|(_, minute), _| *minute >= oldest);
+        let Self { kept, remembered, .. } = self;
+        kept.retain(|(_, minute), kept| {
+            *minute >= oldest || kept.first.is_some_and(|first| remembered.has_since(first))
+        });
         ChangedCandles { candles, state: self.state.clone() }
+    }
+
+    /// Replaces a candle by what the exchange says of its minute.
+    pub fn replace(&mut self, key: CandleKey, candle: Option<Candle>) {
+        self.kept.insert(key, Kept { candle, first: None });
+        self.changed.insert(key);
+    }
+
+    /// What was missing of a stretch is known by now, from `since` on: `None` if all of it is.
+    pub fn filled(&mut self, stretch: &Stretch, since: Option<TimestampMicros>) {
+        // By now it may be part of a longer one.
+        if !self.state.missing.iter().any(|known| known == stretch) {
+            return;
+        }
+        self.state.missing.remove(stretch);
+        let rest = since.filter(|since| *since > stretch.from);
+        if let Some(since) = rest {
+            self.state.missing.add(Stretch { to: since.min(stretch.to), ..*stretch });
+        }
     }
 
     /// Forgets what was missing before a time.

@@ -250,3 +250,27 @@ fn a_bust_of_an_unknown_print_marks_the_last_day_of_its_symbol() {
     assert!(!last.touches(a, day_before, day_before));
     assert_eq!(book.unknown_busts(), 1);
 }
+
+#[test]
+fn what_the_exchange_tells_later_is_missing_no_more() {
+    let stored = Stored::default();
+    let mut book = CandleBook::new(BookState::default(), MANY);
+    book.take(&event(1, time(FIRST, 0), CandleEventKind::Print(trade(0, 1, 100, 2))), &stored);
+    let first = *book.state().missing.iter().next().unwrap();
+    let key = (Symbol::new("A").unwrap(), Minute(FIRST));
+    let whole = Candle { low: 50, volume: 9, trades: 3, ..Candle::of(100, 2) };
+    book.replace(key, Some(whole));
+    let since = time(FIRST - 100, 0);
+    book.filled(&first, Some(since));
+    let rest = Stretch { to: since, ..first };
+    assert_eq!(book.state().missing.iter().copied().collect::<Vec<_>>(), [rest]);
+    // That one is no longer there.
+    book.filled(&first, None);
+    assert_eq!(book.state().missing.iter().count(), 1);
+    book.filled(&rest, None);
+    assert_eq!(book.state().missing.iter().count(), 0);
+    // Later prints add to it.
+    book.take(&event(2, time(FIRST, 5), CandleEventKind::Print(trade(0, 2, 40, 1))), &stored);
+    stored.take(book.take_changed());
+    assert_eq!(stored.all()[&key], Candle { low: 40, close: 40, volume: 10, trades: 4, ..whole });
+}

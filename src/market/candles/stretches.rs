@@ -38,7 +38,7 @@ impl Stretch {
 }
 
 impl Stretches {
-    pub fn iter(&self) -> impl Iterator<Item = &Stretch> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Stretch> {
         self.0.iter()
     }
 

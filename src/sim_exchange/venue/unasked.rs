@@ -113,6 +113,7 @@ impl Venue {
         let trade = LineTrade { symbol, price: execution.price, shares: execution.shares };
         Entry::Busted { order: key, execution: execution.key, at: now }.put(&mut self.journal);
         self.lines.bust(execution.key, key, trade, now);
+        self.candles.bust(place, execution.at);
         if reopened {
             self.enter_book(slot);
         }
