@@ -7,6 +7,7 @@ use super::entry::{QueryReason, SubmitFate, Waiting, cancel_answer};
 use super::inputs::CreateOrder;
 use super::outbox::{CancelReply, CreateReply, Effect, ReplyTo};
 use super::partition::{Engine, Turn, Work};
+use crate::money::Reservation;
 use crate::order::{Change, Created, Event, Status};
 use crate::types::{OrderId, UserId};
 
@@ -62,6 +63,7 @@ impl Engine {
             num_shares: request.num_shares,
             created_at: request.created_at,
             submit_before,
+            reservation: Reservation::Nothing,
         }
     }
 

@@ -120,6 +120,7 @@ impl Model {
                     num_shares: *num_shares,
                     created_at: at,
                     submit_before: at,
+                    reservation: crate::money::Reservation::Nothing,
                 })
             }
             Move::Change { order, what } => {

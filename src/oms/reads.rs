@@ -261,6 +261,7 @@ mod tests {
             num_shares: 1,
             created_at: TimestampMicros::new(1),
             submit_before: TimestampMicros::new(2),
+            reservation: crate::money::Reservation::Nothing,
         };
         Arc::clone(TrackedOrder::new(&created).order())
     }

@@ -3,7 +3,6 @@
 
 use std::mem;
 
-use compact_str::CompactString;
 use rkyv::api::low::{LowSerializer, to_bytes_in_with_alloc};
 use rkyv::rancor;
 use rkyv::ser::allocator::{Arena, ArenaHandle};
@@ -12,15 +11,17 @@ use rkyv::{Archive, Serialize};
 
 use super::case::OpenCase;
 use super::change::{Changed, Created, FeedPosition, UnmatchedReport};
+use super::earlier::{Adopted3, Created3, FeedPosition2};
 use super::event::{Adopted, Event};
+use super::parts::OrderParts;
 use super::payload::{PAYLOAD_ALIGNMENT, read};
-use super::stored::{OrderParts, StoredOrderError};
+use super::stored_error::StoredOrderError;
 use crate::types::TimestampMicros;
 
 /// Format version that this code writes. Any change of a record layout increments it; readers keep
 /// reading the previous ones. 2: more kinds of changes. 3: adopted orders, and feed positions with the
-/// sessions before.
-pub const RECORD_FORMAT_VERSION: u8 = 3;
+/// sessions before. 4: what orders reserve, and the profit of executions of adopted ones.
+pub const RECORD_FORMAT_VERSION: u8 = 4;
 /// Partition byte of records that belong to the node, not to a user.
 pub const NODE_PARTITION: u8 = u8::MAX;
 
@@ -43,20 +44,6 @@ struct AdoptedRecord {
     parts: OrderParts,
     /// Those of the parts, which have their own place in a stored order.
     cases: Vec<OpenCase>,
-}
-
-/// A feed position as formats 1 and 2 have it.
-#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-struct FeedPositionRecord2 {
-    session: CompactString,
-    sequence: u64,
-    at: TimestampMicros,
-}
-
-impl From<FeedPositionRecord2> for FeedPosition {
-    fn from(FeedPositionRecord2 { session, sequence, at }: FeedPositionRecord2) -> Self {
-        Self { session, sequence, at, past: Vec::new() }
-    }
 }
 
 /// Why a record cannot be written or read.
@@ -173,14 +160,22 @@ pub fn decode(kind: u8, format_version: u8, payload: &[u8]) -> Result<Event, Rec
         return Err(RecordError::UnknownFormat { format_version });
     }
     let event = match kind {
+        KIND_CREATED if format_version < 4 => {
+            read::<Created3>(payload).map(|created| Event::Created(created.into()))
+        }
         KIND_CREATED => read::<Created>(payload).map(Event::Created),
         KIND_CHANGED => read::<Changed>(payload).map(Event::Changed),
         KIND_UNMATCHED_REPORT => read::<UnmatchedReport>(payload).map(Event::UnmatchedReport),
-        KIND_FEED_POSITION if format_version < 3 => read::<FeedPositionRecord2>(payload)
-            .map(|position| Event::FeedPosition(position.into())),
+        KIND_FEED_POSITION if format_version < 3 => {
+            read::<FeedPosition2>(payload).map(|position| Event::FeedPosition(position.into()))
+        }
         KIND_FEED_POSITION => read::<FeedPosition>(payload).map(Event::FeedPosition),
+        KIND_ADOPTED if format_version < 4 => match read::<Adopted3>(payload) {
+            Ok(Adopted3 { at, parts, cases }) => return adopted(at, parts.into(), cases),
+            Err(error) => Err(error),
+        },
         KIND_ADOPTED => match read::<AdoptedRecord>(payload) {
-            Ok(record) => return adopted(record),
+            Ok(AdoptedRecord { at, parts, cases }) => return adopted(at, parts, cases),
             Err(error) => Err(error),
         },
         _ => return Err(RecordError::UnknownKind { kind }),
@@ -190,8 +185,11 @@ pub fn decode(kind: u8, format_version: u8, payload: &[u8]) -> Result<Event, Rec
     Ok(event)
 }
 
-fn adopted(record: AdoptedRecord) -> Result<Event, RecordError> {
-    let AdoptedRecord { at, mut parts, cases } = record;
+fn adopted(
+    at: TimestampMicros,
+    mut parts: OrderParts,
+    cases: Vec<OpenCase>,
+) -> Result<Event, RecordError> {
     parts.cases = cases;
     let order = parts
         .into_tracked()
@@ -202,11 +200,16 @@ fn adopted(record: AdoptedRecord) -> Result<Event, RecordError> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::money::{Booked, Reservation};
     use crate::order::change::{CancelCause, Change, ReportKind};
     use crate::order::fill::Fill;
+    use crate::order::test_events::orders_of_every_kind;
     use crate::order::tracked::TrackedOrder;
     use crate::types::*;
     use proptest::prelude::*;
+
+    /// Number of the examples that are as format 3 has them.
+    const OLDER_EVENTS: usize = 13;
 
     pub(in crate::order) fn examples() -> Vec<Event> {
         let order_id = OrderId::new(1_732_400_000_000_000_000, 7, UserPartition::new(9).unwrap());
@@ -229,8 +232,13 @@ pub(super) mod tests {
             num_shares: 10,
             created_at: at,
             submit_before: at.saturating_add_micros(5),
+            reservation: Reservation::Nothing,
         };
         let market = Created { client_order_id: None, limit_price: None, ..created.clone() };
+        let sell = Created { reservation: Reservation::Shares, ..created.clone() };
+        let price = PriceCents::new(16_750).unwrap();
+        let buy =
+            Created { side: Side::Buy, reservation: Reservation::Cash(price), ..market.clone() };
         let external_order_id = ExternalOrderId::new("X-1").unwrap();
         let execution_id = ExecutionId::new("e1").unwrap();
         let changes = [
@@ -241,8 +249,9 @@ pub(super) mod tests {
             Change::Cancelled { cause: CancelCause::Unknown },
             Change::CancelRejected { reason: "".into() },
             Change::Filled(fill.clone()),
-            Change::Busted { execution_id },
+            Change::Busted { execution_id: execution_id.clone() },
         ];
+        let booked = Fill { execution_id: execution_id.clone(), ..fill.clone() };
         let changed = changes.map(|change| Event::Changed(Changed { order_id, at, change }));
         let (adopted, partial) = (created.clone(), Fill { num_shares: 3, ..fill.clone() });
         let kind = ReportKind::Filled(fill);
@@ -258,6 +267,12 @@ pub(super) mod tests {
         events.extend([Event::UnmatchedReport(unmatched), Event::FeedPosition(position)]);
         let mut order = TrackedOrder::new(&adopted);
         order.apply(&Changed { order_id, at, change: Change::Filled(partial) });
+        events.push(Event::Adopted(Box::new(Adopted { at, order })));
+        assert_eq!(events.len(), OLDER_EVENTS, "what follows is newer than format 3");
+        let mut order = TrackedOrder::new(&buy);
+        events.extend([Event::Created(sell), Event::Created(buy)]);
+        order.apply(&Changed { order_id, at, change: Change::Filled(booked) });
+        order.set_booked(&execution_id, Some(Booked { profit_cents: -5 }));
         events.push(Event::Adopted(Box::new(Adopted { at, order })));
         events
     }
@@ -276,20 +291,6 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_feed_position_of_an_older_format_is_read() {
-        let at = TimestampMicros::new(7);
-        let mut encoder = EventEncoder::new();
-        let older = FeedPositionRecord2 { session: "7 again".into(), sequence: 9, at };
-        encoder.write(&older).unwrap();
-        for format_version in [1, 2] {
-            let read = decode(KIND_FEED_POSITION, format_version, &encoder.buffer).unwrap();
-            let expected =
-                FeedPosition { session: "7 again".into(), sequence: 9, at, past: Vec::new() };
-            assert_eq!(read, Event::FeedPosition(expected));
-        }
-    }
-
-    #[test]
     fn newer_kinds_and_formats_are_rejected() {
         let mut encoder = EventEncoder::new();
         let event = examples().remove(0);
@@ -297,6 +298,17 @@ pub(super) mod tests {
         assert!(matches!(decode(99, 1, payload), Err(RecordError::UnknownKind { kind: 99 })));
         let newer = decode(event.kind(), RECORD_FORMAT_VERSION + 1, payload);
         assert!(matches!(newer, Err(RecordError::UnknownFormat { .. })));
+    }
+
+    /// Events of every kind that format 3 has, with what it has of them.
+    pub(in crate::order) fn older_events() -> Vec<Event> {
+        let mut events = examples();
+        events.truncate(OLDER_EVENTS);
+        let at = TimestampMicros::new(1_732_400_000_000_123);
+        for order in orders_of_every_kind() {
+            events.push(Event::Adopted(Box::new(Adopted { at, order })));
+        }
+        events
     }
 
     proptest! {

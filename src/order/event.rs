@@ -1,7 +1,7 @@
 //! The events of the log.
 
 use super::change::{Changed, Created, FeedPosition, UnmatchedReport};
-use super::stored::OrderParts;
+use super::parts::OrderParts;
 use super::tracked::TrackedOrder;
 use crate::types::TimestampMicros;
 

@@ -1,19 +1,23 @@
 //! Orders: the order as clients see it, the transition table, the executions that count, and the
 //! log records of all of these. Pure: no I/O, no clock, no random numbers.
 
+pub mod booking;
 mod case;
 mod change;
 mod codec;
 mod describe;
+mod earlier;
 mod event;
 mod executions;
 mod fill;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod parts;
 mod payload;
 mod record;
 mod status;
 mod stored;
+mod stored_error;
 mod table;
 #[cfg(test)]
 pub(crate) mod test_events;
@@ -32,11 +36,10 @@ pub use describe::event_names;
 pub use event::{Adopted, Event};
 pub use executions::{Execution, Executions};
 pub use fill::Fill;
+pub use parts::{ExecutionPart, OrderParts};
 pub use record::Order;
 pub use status::{Ending, Facts, Status, reported_status};
-pub use stored::{
-    ExecutionPart, OrderParts, STORED_ORDER_FORMAT, StoredOrderEncoder, StoredOrderError,
-    decode_stored, decode_version,
-};
+pub use stored::{StoredOrderEncoder, decode_stored, decode_version};
+pub use stored_error::{STORED_ORDER_FORMAT, StoredOrderError};
 pub use table::{Anomaly, Ruling, Step, ruling};
 pub use tracked::{Applied, ExecutionEffect, TrackedOrder};
