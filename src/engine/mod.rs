@@ -7,6 +7,8 @@
 //! driver appends the events to the log and releases no effect before every event ahead of it is
 //! durable.
 
+mod account_start;
+mod accounts;
 mod adoption;
 mod answers;
 mod commands;

@@ -38,13 +38,14 @@ impl Rig {
     }
 
     pub(super) fn with(options: EngineOptions) -> Self {
-        let engines = Engines::new(options);
+        let engines = with_accounts(options);
         Self { engines, now: START, log: Vec::new(), effects: Vec::new(), next: 0 }
     }
 
     pub(super) fn act(&mut self, act: impl FnOnce(&mut Engines, TimestampMicros, &mut Outbox)) {
         let mut out = Outbox::new();
         act(&mut self.engines, TimestampMicros::new(self.now), &mut out);
+        self.engines.debug_assert_lists();
         self.log.append(&mut out.events);
         self.effects.append(&mut out.effects);
     }
@@ -179,13 +180,35 @@ impl Rig {
 
     /// Restarts from the log.
     pub(super) fn restart(&mut self) {
-        self.engines = Engines::new(OPTIONS);
+        let before = std::mem::replace(&mut self.engines, with_accounts(OPTIONS));
         for event in &self.log {
             self.engines.replay(event).unwrap();
+        }
+        let sorted = |engines: &Engines| {
+            let accounts = engines.accounts();
+            let accounts = accounts.map(|(user, account)| (user.clone(), account.clone()));
+            accounts.collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let versions = |engines: &Engines| {
+            let orders = engines.orders().map(|order| (order.order_id, order.version));
+            orders.collect::<std::collections::BTreeMap<_, _>>()
+        };
+        // Some tests lose the end of their log.
+        if versions(&self.engines) == versions(&before) {
+            assert_eq!(sorted(&self.engines), sorted(&before), "a replay equals the live state");
         }
         self.effects.clear();
         self.act(Engines::start);
     }
+}
+
+/// Engines that keep accounts from the beginning of their log on, if they may.
+fn with_accounts(options: EngineOptions) -> Engines {
+    let mut engines = Engines::new(options);
+    if engines.lacks_accounts() {
+        engines.accounts_have_begun();
+    }
+    engines
 }
 
 pub(super) fn external(id: &str) -> ExternalOrderId {

@@ -23,6 +23,8 @@ pub(crate) enum Space {
     External,
     /// What belongs to the node: position, feed position, unmatched reports, orders that ended.
     Node,
+    /// Accounts, by partition and user.
+    Accounts,
     /// Changes of one period, by user and LSN.
     Changes(Period),
     /// Orders as those changes left them, many to a key, by LSN.

@@ -45,6 +45,7 @@ mod movement;
 mod operations;
 mod refusal;
 mod reservation;
+mod stored;
 
 pub use account::Account;
 pub use cents::Overflow;
@@ -52,6 +53,7 @@ pub use holding::{Booked, Holding, Trade};
 pub use movement::{Ledger, Movement, Posting, Unit};
 pub use refusal::{MAX_CASH_MOVEMENT_CENTS, Refusal};
 pub use reservation::{Held, OrderFunds, Reservation, collar_price};
+pub use stored::{STORED_ACCOUNT_FORMAT, StoredAccountError};
 
 #[cfg(test)]
 mod average_cost_tests;

@@ -106,6 +106,17 @@ impl Account {
         Ok((booked, self.book(movement)?))
     }
 
+    /// Counts an execution of before there were accounts: its shares come in, or go, with what they
+    /// cost, and no cash, which was kept elsewhere.
+    ///
+    /// # Errors
+    /// [`Overflow`].
+    pub fn bring_forward(&mut self, trade: &Trade) -> Result<Movement, Overflow> {
+        let booked = self.holding(trade.symbol).booked(trade)?;
+        let movement = trade.movement(booked)?.without_cash()?;
+        self.book(movement)
+    }
+
     /// Adds cash from outside.
     ///
     /// # Errors

@@ -66,6 +66,20 @@ pub fn created(order: &TrackedOrder) -> MoneyEffect {
     MoneyEffect { held: (Held::Nothing, order.held()), voided: None, counted: None }
 }
 
+/// Counts the executions of an order of before there were accounts, in the order of their ids.
+pub fn bring_forward(order: &TrackedOrder, account: &mut Account) {
+    let counted = order.executions().iter().filter_map(|(id, execution)| {
+        let (num_shares, price) = execution.counted()?;
+        Some((id, order.trade(num_shares, price)))
+    });
+    let mut counted: Vec<_> = counted.collect();
+    counted.sort_unstable_by_key(|(id, _)| *id);
+    for (_, trade) in counted {
+        // Beyond an account is no real execution.
+        let _moved = account.bring_forward(&trade);
+    }
+}
+
 impl MoneyEffect {
     /// Whether it moves nothing, so that no account is needed.
     pub fn is_nothing(&self) -> bool {

@@ -9,6 +9,7 @@ use rkyv::ser::allocator::{Arena, ArenaHandle};
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize};
 
+use super::account_event::{AccountAdopted, AccountSource, AccountsBegun, CashMoved};
 use super::case::OpenCase;
 use super::change::{Changed, Created, FeedPosition, UnmatchedReport};
 use super::earlier::{Adopted3, Created3, FeedPosition2};
@@ -16,11 +17,13 @@ use super::event::{Adopted, Event};
 use super::parts::OrderParts;
 use super::payload::{PAYLOAD_ALIGNMENT, read};
 use super::stored_error::StoredOrderError;
-use crate::types::TimestampMicros;
+use super::user_field::AsText;
+use crate::money::{Account, StoredAccountError};
+use crate::types::{TimestampMicros, UserId};
 
 /// Format version that this code writes. Any change of a record layout increments it; readers keep
 /// reading the previous ones. 2: more kinds of changes. 3: adopted orders, and feed positions with the
-/// sessions before. 4: what orders reserve, and the profit of executions of adopted ones.
+/// sessions before. 4: what orders reserve, the profit of executions of adopted ones, and accounts.
 pub const RECORD_FORMAT_VERSION: u8 = 4;
 /// Partition byte of records that belong to the node, not to a user.
 pub const NODE_PARTITION: u8 = u8::MAX;
@@ -36,6 +39,9 @@ const KIND_CHANGED: u8 = 2;
 const KIND_UNMATCHED_REPORT: u8 = 3;
 const KIND_FEED_POSITION: u8 = 4;
 const KIND_ADOPTED: u8 = 5;
+const KIND_CASH_MOVED: u8 = 6;
+const KIND_ACCOUNT_ADOPTED: u8 = 7;
+const KIND_ACCOUNTS_BEGUN: u8 = 8;
 
 /// The record of an adopted order.
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -44,6 +50,17 @@ struct AdoptedRecord {
     parts: OrderParts,
     /// Those of the parts, which have their own place in a stored order.
     cases: Vec<OpenCase>,
+}
+
+/// The record of an adopted account.
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct AccountAdoptedRecord {
+    #[rkyv(with = AsText)]
+    user: UserId,
+    at: TimestampMicros,
+    source: AccountSource,
+    /// As the store has it.
+    account: Vec<u8>,
 }
 
 /// Why a record cannot be written or read.
@@ -61,6 +78,9 @@ pub enum RecordError {
     /// The adopted order is in a state that no sequence of events produces.
     #[error("record of kind {kind} is no order")]
     Contradiction { kind: u8, source: StoredOrderError },
+    /// The adopted account is none.
+    #[error("record of kind {kind} is no account")]
+    NoAccount { kind: u8, source: StoredAccountError },
     /// The event does not fit a record.
     #[error("event of kind {kind} cannot be written")]
     Unwritable { kind: u8, source: rancor::Error },
@@ -75,6 +95,9 @@ impl Event {
             Self::UnmatchedReport(_) => KIND_UNMATCHED_REPORT,
             Self::FeedPosition(_) => KIND_FEED_POSITION,
             Self::Adopted(_) => KIND_ADOPTED,
+            Self::CashMoved(_) => KIND_CASH_MOVED,
+            Self::AccountAdopted(_) => KIND_ACCOUNT_ADOPTED,
+            Self::AccountsBegun(_) => KIND_ACCOUNTS_BEGUN,
         }
     }
 
@@ -89,7 +112,11 @@ impl Event {
             Self::Created(created) => created.order_id.partition().get(),
             Self::Changed(changed) => changed.order_id.partition().get(),
             Self::Adopted(adopted) => adopted.order.order().order_id.partition().get(),
-            Self::UnmatchedReport(_) | Self::FeedPosition(_) => NODE_PARTITION,
+            Self::CashMoved(moved) => moved.user.partition().get(),
+            Self::AccountAdopted(adopted) => adopted.user.partition().get(),
+            Self::UnmatchedReport(_) | Self::FeedPosition(_) | Self::AccountsBegun(_) => {
+                NODE_PARTITION
+            }
         }
     }
 }
@@ -121,6 +148,17 @@ impl EventEncoder {
                 let cases = mem::take(&mut parts.cases);
                 self.write(&AdoptedRecord { at: adopted.at, parts, cases })
             }
+            Event::CashMoved(moved) => self.write(&**moved),
+            Event::AccountAdopted(adopted) => {
+                let AccountAdopted { user, at, source, account } = &**adopted;
+                self.write(&AccountAdoptedRecord {
+                    user: user.clone(),
+                    at: *at,
+                    source: *source,
+                    account: account.to_bytes(),
+                })
+            }
+            Event::AccountsBegun(begun) => self.write(begun),
         }
         .map_err(|source| RecordError::Unwritable { kind: event.kind(), source })?;
         assert!(!self.buffer.is_empty(), "a record has a payload");
@@ -178,6 +216,18 @@ pub fn decode(kind: u8, format_version: u8, payload: &[u8]) -> Result<Event, Rec
             Ok(AdoptedRecord { at, parts, cases }) => return adopted(at, parts, cases),
             Err(error) => Err(error),
         },
+        KIND_CASH_MOVED if format_version >= 4 => {
+            read::<CashMoved>(payload).map(|moved| Event::CashMoved(Box::new(moved)))
+        }
+        KIND_ACCOUNT_ADOPTED if format_version >= 4 => {
+            match read::<AccountAdoptedRecord>(payload) {
+                Ok(record) => return account_adopted(record),
+                Err(error) => Err(error),
+            }
+        }
+        KIND_ACCOUNTS_BEGUN if format_version >= 4 => {
+            read::<AccountsBegun>(payload).map(Event::AccountsBegun)
+        }
         _ => return Err(RecordError::UnknownKind { kind }),
     }
     .map_err(|source| RecordError::Invalid { kind, source })?;
@@ -197,10 +247,18 @@ fn adopted(
     Ok(Event::Adopted(Box::new(Adopted { at, order })))
 }
 
+fn account_adopted(record: AccountAdoptedRecord) -> Result<Event, RecordError> {
+    let AccountAdoptedRecord { user, at, source, account } = record;
+    let account = Account::from_bytes(&account)
+        .map_err(|source| RecordError::NoAccount { kind: KIND_ACCOUNT_ADOPTED, source })?;
+    Ok(Event::AccountAdopted(Box::new(AccountAdopted { user, at, source, account })))
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::money::{Booked, Reservation};
+    use crate::order::account_event::CashMovementKind;
     use crate::order::change::{CancelCause, Change, ReportKind};
     use crate::order::fill::Fill;
     use crate::order::test_events::orders_of_every_kind;
@@ -274,6 +332,19 @@ pub(super) mod tests {
         order.apply(&Changed { order_id, at, change: Change::Filled(booked) });
         order.set_booked(&execution_id, Some(Booked { profit_cents: -5 }));
         events.push(Event::Adopted(Box::new(Adopted { at, order })));
+        let (user, mut account) = (UserId::new("alice").unwrap(), Account::default());
+        account.deposit(1_000).unwrap();
+        account.reserve_buy(2, price).unwrap_err();
+        account.reserve_buy(1, PriceCents::new(7).unwrap()).unwrap();
+        let (kind, by) = (CashMovementKind::Withdrawal, Some("ops".into()));
+        let (id, reason) = (long.into(), "asked for".into());
+        let moved = CashMoved { user: user.clone(), id, at, cents: 5, kind, by, reason };
+        let opening = CashMoved { kind: CashMovementKind::Opening, by: None, ..moved.clone() };
+        let (source, begun) = (AccountSource::Orders, AccountsBegun { at });
+        let adopted = AccountAdopted { user, at, source, account };
+        events.extend([moved, opening].map(|moved| Event::CashMoved(Box::new(moved))));
+        events.push(Event::AccountAdopted(Box::new(adopted)));
+        events.push(Event::AccountsBegun(begun));
         events
     }
 
@@ -314,7 +385,7 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn hostile_bytes_never_panic(
-            kind in 0..7_u8,
+            kind in 0..9_u8,
             mut bytes in proptest::collection::vec(any::<u8>(), 0..256),
         ) {
             drop(decode(kind, RECORD_FORMAT_VERSION, &bytes));

@@ -1,6 +1,7 @@
 //! Orders: the order as clients see it, the transition table, the executions that count, and the
 //! log records of all of these. Pure: no I/O, no clock, no random numbers.
 
+mod account_event;
 pub mod booking;
 mod case;
 mod change;
@@ -24,6 +25,9 @@ pub(crate) mod test_events;
 mod tracked;
 mod user_field;
 
+pub use account_event::{
+    AccountAdopted, AccountSource, AccountsBegun, CashMoved, CashMovementKind,
+};
 pub use case::{
     Case, CaseCause, CaseDecision, CaseOutcome, MAX_CASE_TEXT_BYTES, MAX_OPEN_CASES, OpenCase,
     OperatorAct, case_text,

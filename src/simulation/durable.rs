@@ -166,6 +166,9 @@ impl DurableLog {
             Event::UnmatchedReport(report) => (None, format!("held {:?}", report.kind)),
             Event::FeedPosition(position) => (None, format!("feed at {}", position.sequence)),
             Event::Adopted(_) => (event.order_id(), "adopted".to_owned()),
+            Event::CashMoved(_) | Event::AccountAdopted(_) | Event::AccountsBegun(_) => {
+                (None, event.name().to_owned())
+            }
         });
         match &event {
             Event::Created(created) => self.created(created),
@@ -176,6 +179,7 @@ impl DurableLog {
             }
             Event::FeedPosition(position) => self.moved(position, exchange),
             Event::Adopted(_) => unreachable!("a single node adopts nothing"),
+            Event::CashMoved(_) | Event::AccountAdopted(_) | Event::AccountsBegun(_) => Ok(()),
         }
     }
 
