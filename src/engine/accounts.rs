@@ -2,6 +2,7 @@
 //! partition are.
 
 use std::hash::RandomState;
+use std::sync::Arc;
 
 use super::spread_map::SpreadMap;
 use crate::money::Account;
@@ -39,6 +40,16 @@ impl Accounts {
 
     pub(super) fn get(&self, user: &UserId) -> Option<&Account> {
         self.by_user.get(user)
+    }
+
+    /// An account for readers.
+    pub(super) fn snapshot(&self, user: &UserId) -> Option<Arc<Account>> {
+        self.get(user).cloned().map(Arc::new)
+    }
+
+    /// The name of a user as their account has it.
+    pub(super) fn name_of(&self, user: &UserId) -> Option<&UserId> {
+        self.by_user.get_key_value(user).map(|(known, _)| known)
     }
 
     /// All accounts, in no particular order.

@@ -384,7 +384,7 @@ pub(super) fn watch(
 /// One order being worked on: records changes and the actions that follow.
 pub(super) struct Work<'work, 'turn> {
     pub(super) entry: &'work mut Entry,
-    accounts: &'work mut Accounts,
+    pub(super) accounts: &'work mut Accounts,
     pub(super) turn: &'work mut Turn<'turn>,
 }
 
@@ -404,7 +404,9 @@ impl Work<'_, '_> {
         let booked = self.accounts.book(&mut self.entry.tracked, effect);
         if applied.recorded {
             self.entry.note_fill(&changed.change);
-            self.turn.out.record(Event::Changed(changed), self.entry.order());
+            let order = self.entry.order();
+            let account = booked.and_then(|_| self.accounts.snapshot(&order.user));
+            self.turn.out.record(Event::Changed(changed), order, account);
         }
         assert_eq!(
             self.order().version - version_before,

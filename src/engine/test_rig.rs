@@ -19,6 +19,7 @@ pub(super) const OPTIONS: EngineOptions = EngineOptions {
     ended_window_micros: 1_000_000,
     relook_pauses_micros: [1_000, 2_000, 3_000, 4_000, 5_000],
     shares_users: false,
+    accounts: AccountRules { mode: AccountMode::Unchecked, collar_percent: 5, opening_cents: 0 },
 };
 const START: u64 = 1_000_000;
 
@@ -67,6 +68,7 @@ impl Rig {
             limit_price: PriceCents::new(100).ok(),
             time_in_force: TimeInForce::Gtc,
             num_shares,
+            last_price: None,
             created_at: TimestampMicros::new(self.now),
         }
     }

@@ -31,6 +31,9 @@ pub(super) enum Route<'a> {
     NewOrder,
     Order(&'a str),
     Orders,
+    Account,
+    Positions,
+    Position(&'a str),
     OrderStream,
     Webhook,
     File(&'static Asset),
@@ -47,6 +50,9 @@ impl<'a> Route<'a> {
             ["order"] => Self::NewOrder,
             ["order", id] => Self::Order(id),
             ["orders"] => Self::Orders,
+            ["account"] => Self::Account,
+            ["positions"] => Self::Positions,
+            ["positions", symbol] => Self::Position(symbol),
             ["orders", "stream"] => Self::OrderStream,
             ["exchange", "trades"] => Self::Webhook,
             _ => Self::File(web::asset(&file_path(path, segments)?)?),
@@ -61,6 +67,9 @@ impl<'a> Route<'a> {
             (Self::Order(id), "GET" | "HEAD") => Some(Wish::Order(id)),
             (Self::Order(id), "DELETE") => Some(Wish::Cancel(id)),
             (Self::Orders, "GET" | "HEAD") => Some(Wish::Orders),
+            (Self::Account, "GET" | "HEAD") => Some(Wish::Account),
+            (Self::Positions, "GET" | "HEAD") => Some(Wish::Positions),
+            (Self::Position(symbol), "GET" | "HEAD") => Some(Wish::Position(symbol)),
             (Self::OrderStream, "GET" | "HEAD") => Some(Wish::OrderStream),
             (Self::Subscribe, "GET" | "HEAD") => Some(Wish::PriceStream),
             (Self::OpenStream(id), "PATCH") => Some(Wish::ChangeStream(id)),
@@ -76,9 +85,14 @@ impl<'a> Route<'a> {
             Self::OpenStream(_) => "PATCH",
             Self::NewOrder | Self::Webhook => "POST",
             Self::Order(_) => "GET, HEAD, DELETE",
-            Self::Symbols | Self::Symbol(_) | Self::Orders | Self::OrderStream | Self::File(_) => {
-                "GET, HEAD"
-            }
+            Self::Symbols
+            | Self::Symbol(_)
+            | Self::Orders
+            | Self::Account
+            | Self::Positions
+            | Self::Position(_)
+            | Self::OrderStream
+            | Self::File(_) => "GET, HEAD",
         }
     }
 }

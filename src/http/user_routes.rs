@@ -11,7 +11,7 @@ use super::passing::{NOT_OWNER, Passed, Passing, cut_off, relay, told_cut_off};
 use super::peers::{Peers, Place, Unanswered};
 use super::problem::Problem;
 use super::reply::Reply;
-use super::routes::{order_stream, orders, subscribe, subscription_change};
+use super::routes::{accounts, order_stream, orders, subscribe, subscription_change};
 use super::user_limit;
 use crate::cluster::Peer;
 use crate::runtime::sleep;
@@ -30,6 +30,9 @@ pub(super) enum Wish<'a> {
     Order(&'a str),
     Cancel(&'a str),
     Orders,
+    Account,
+    Positions,
+    Position(&'a str),
     OrderStream,
     PriceStream,
     ChangeStream(&'a str),
@@ -47,6 +50,9 @@ impl Wish<'_> {
             Self::Order(_)
             | Self::Cancel(_)
             | Self::Orders
+            | Self::Account
+            | Self::Positions
+            | Self::Position(_)
             | Self::OrderStream
             | Self::PriceStream
             | Self::ChangeStream(_) => true,
@@ -66,6 +72,9 @@ impl Wish<'_> {
             | Self::Order(_)
             | Self::Cancel(_)
             | Self::Orders
+            | Self::Account
+            | Self::Positions
+            | Self::Position(_)
             | Self::OrderStream
             | Self::PriceStream => peers.place_of_user(&call.user),
         }
@@ -169,6 +178,9 @@ fn unknown(wish: Wish<'_>) -> Problem {
         Wish::Cancel(_) => orders::unknown_cancel(),
         Wish::Order(_)
         | Wish::Orders
+        | Wish::Account
+        | Wish::Positions
+        | Wish::Position(_)
         | Wish::OrderStream
         | Wish::PriceStream
         | Wish::ChangeStream(_) => unreachable_owner(""),
@@ -181,6 +193,9 @@ async fn answer_here(app: &App, wish: Wish<'_>, call: &Call) -> Result<Reply, Pr
         Wish::Order(id) => orders::get(app, call, id).await,
         Wish::Cancel(id) => orders::delete(app, call, id).await,
         Wish::Orders => orders::list(app, call).await,
+        Wish::Account => accounts::account(app, call).await,
+        Wish::Positions => accounts::positions(app, call).await,
+        Wish::Position(symbol) => accounts::position(app, call, symbol).await,
         Wish::ChangeStream(id) => subscription_change::patch(app, call, id).await,
         Wish::OrderStream => {
             user_limit::check(app, &call.user).await.map_err(subscribe::no_room)?;

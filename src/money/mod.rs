@@ -1,8 +1,8 @@
 //! Users' money: cash, reservations, the shares held, their cost and the profit made with them. Pure:
 //! no I/O, no clock, no random numbers.
 //!
-//! **The engine does not use it yet.** It is the core of accounts; `order::booking` books by it what
-//! happens to orders. What will surround it is described in `docs/design/accounts.md`.
+//! It is the core of accounts: `order::booking` books by it what happens to orders, in the engine and
+//! in the store alike. What surrounds it is described in `docs/design/accounts.md`.
 //!
 //! An [`Account`] changes only by a [`Movement`]. The amounts that a movement adds to the ledger
 //! accounts sum to zero, in cents and in shares, so that the books of all users balance against the

@@ -9,6 +9,7 @@ use super::order_commands::OrderCommands;
 use super::order_store::{OrderStore, StoreUnavailable};
 use super::reads::{OrderPage, OrderReads, PageRequest};
 use crate::engine::{CancelReply, CreateOrder, CreateReply, cancel_answer};
+use crate::money::Account;
 use crate::order::Order;
 use crate::types::{OrderId, UserId};
 use crate::wal::Lsn;
@@ -99,6 +100,14 @@ impl OrderService {
         order_id: OrderId,
     ) -> Result<Option<Arc<Order>>, StoreUnavailable> {
         self.reads.order(user, order_id).await
+    }
+
+    /// A user's account, as committed; an empty one for a user who has never had money.
+    ///
+    /// # Errors
+    /// The store cannot be read, or is Postgres, which has no accounts yet.
+    pub async fn account(&self, user: &UserId) -> Result<Arc<Account>, StoreUnavailable> {
+        self.reads.account(user).await
     }
 
     /// A page of a user's orders, newest first.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::index::{Index, IndexError, IndexReaders, ReusedId};
+use crate::money::Account;
 use crate::order::Order;
 use crate::projection::{
     LogPosition, OrderList, PostgresRead, PostgresReadError, PostgresReads, Progress,
@@ -138,6 +139,18 @@ impl OrderStore {
                 let found = stored.found.map(|tracked| Arc::clone(tracked.order()));
                 Ok(Stored { found, as_of: stored.as_of })
             }
+        }
+    }
+
+    /// A user's account; an empty one for a user who has never had money. Postgres has none yet.
+    pub(super) async fn account(&self, user: &UserId) -> Result<Account, StoreUnavailable> {
+        match self {
+            Self::Local(readers) => {
+                let user = user.clone();
+                let found = ask_index(readers, move |index| index.account(&user)).await?;
+                Ok(found.unwrap_or_default())
+            }
+            Self::Postgres(_) => Err(StoreUnavailable),
         }
     }
 

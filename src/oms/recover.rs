@@ -2,6 +2,7 @@
 //! store's position.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 
@@ -132,6 +133,10 @@ pub(crate) fn replay<L>(
     })?;
     if engines.lacks_accounts() {
         let accounts = accounts_of_orders(&engines, store)?;
+        if !accounts.is_empty() {
+            let accounts = accounts.len();
+            tracing::info!(accounts, "accounts begin with what the orders come to, and no cash");
+        }
         engines.bring_accounts(accounts);
     }
     let views = CommittedViews::since(last);
@@ -196,6 +201,11 @@ fn publish(engines: &Engines, views: &CommittedViews, threads: usize) {
         while let Some(partition) = next_partition(&next) {
             for order in engines.orders_of(partition) {
                 views.publish(order.clone());
+                if let Some(account) = engines.account(&order.user)
+                    && views.user(&order.user).is_none_or(|view| view.account.is_none())
+                {
+                    views.publish_account(&order.user, Arc::new(account.clone()));
+                }
             }
         }
     });

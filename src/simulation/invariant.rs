@@ -86,6 +86,8 @@ pub enum Invariant {
     NobodyWaits,
     /// Memory is what the log says.
     MemoryIsTheLog,
+    /// In cash mode.
+    CreatedIsPaid,
     /// Money follows from orders.
     MoneyIsTheOrders,
     /// Users have one node.
@@ -148,6 +150,9 @@ impl Invariant {
             Self::BothSidesAgree => "once the faults stop, both sides agree about every order",
             Self::NobodyWaits => "once the faults stop, nobody waits and nothing is left to do",
             Self::MemoryIsTheLog => "memory equals a recovery of the log",
+            Self::CreatedIsPaid => {
+                "in cash mode an order is created only if its account pays for it"
+            }
             Self::MoneyIsTheOrders => {
                 "accounts are what the executions that count and the open orders make of them"
             }

@@ -1,5 +1,6 @@
 //! The routes of the contract, one per file: validate, ask, answer.
 
+pub(super) mod accounts;
 pub(super) mod order_stream;
 pub(super) mod orders;
 pub(super) mod page;
