@@ -44,6 +44,7 @@ fn inputs() -> Vec<Inputs> {
             limit_price: Some(price),
             time_in_force: TimeInForce::Day,
             num_shares: SHARES,
+            last_price: None,
             created_at: now,
         };
         let execution_id = ExecutionId::new(&format!("e7-{number}")).unwrap();

@@ -82,6 +82,7 @@ impl Course {
             num_shares: 100,
             created_at: TimestampMicros::new(1_732_400_000_000_000 + number * 56),
             submit_before: TimestampMicros::new(1_732_400_005_000_000 + number * 56),
+            reservation: longbow::money::Reservation::Nothing,
         })
     }
 

@@ -23,7 +23,7 @@
 //! | 1 | [`data_dir`] | every path below the data directory |
 //! | 1 | [`runtime`] | executors, timers and sockets: what tasks run on, and the only home of glommio |
 //! | 1 | [`web`] | the page at `/` |
-//! | 1 | [`money`] | pure: cash, reservations and holdings of users; nothing uses it yet |
+//! | 1 | [`money`] | pure: cash, reservations and holdings of users |
 //! | 2 | [`market`] | pure: symbols, last values, ticks, who watches what |
 //! | 2 | [`order`] | pure: an order, its events, its one transition table |
 //! | 3 | [`engine`] | pure: one state machine per user partition, inputs in, events and effects out |

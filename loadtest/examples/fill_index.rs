@@ -123,6 +123,7 @@ impl Filler {
             num_shares: 100,
             created_at: at,
             submit_before: at.saturating_add_micros(5_000_000),
+            reservation: longbow::money::Reservation::Nothing,
         }))?;
         let external_order_id = ExternalOrderId::new(&format!("{}-{number}", self.run))?;
         let accepted = Change::Accepted { external_order_id };

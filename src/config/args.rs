@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::accounts::AccountArgs;
 use super::exchange_link::ExchangeLinkArgs;
 use super::keys::KeysCommand;
 use super::listen::ListenAddress;
@@ -207,6 +208,9 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     pub link: ExchangeLinkArgs,
+
+    #[command(flatten)]
+    pub accounts: AccountArgs,
 
     /// The simulated exchange, with `--exchange sim`.
     #[command(flatten)]

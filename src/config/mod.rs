@@ -2,6 +2,7 @@
 //! environment variable, its unit and its default. Flags override the environment, which overrides
 //! the file, which overrides the defaults.
 
+mod accounts;
 mod args;
 mod environment;
 mod error;
@@ -15,6 +16,7 @@ mod operator;
 mod postgres;
 mod streams;
 
+pub use accounts::{AccountArgs, AccountModeChoice};
 pub use args::{
     Cli, Command, ExchangeArgs, ExchangeChoice, LineFormat, ServeArgs, SimulatorArgs, TokenArgs,
     WalCommand, WalInspectArgs, WalVerifyArgs,

@@ -87,7 +87,7 @@ impl Engines {
         );
         let adopted = Adopted { at: self.now, order: tracked.clone() };
         out.events.push(Event::Adopted(Box::new(adopted)));
-        out.effects.push(Effect::Publish { order, event: None });
+        out.effects.push(Effect::Publish { order, event: None, account: None });
         self.load(tracked);
         assert!(self.has(order_id), "an adopted order is in memory");
     }

@@ -7,6 +7,7 @@ use super::entry::{QueryReason, SubmitFate, Waiting, cancel_answer};
 use super::inputs::CreateOrder;
 use super::outbox::{CancelReply, CreateReply, Effect, ReplyTo};
 use super::partition::{Engine, Turn, Work};
+use crate::money::Reservation;
 use crate::order::{Change, Created, Event, Status};
 use crate::types::{OrderId, UserId};
 
@@ -26,8 +27,16 @@ impl Engine {
             turn.out.effects.push(Effect::ReplyCreate { to, reply: CreateReply::Unavailable });
             return;
         }
+        let mut funding = match self.fund(&request, turn) {
+            Ok(funding) => funding,
+            Err(reply) => {
+                turn.out.effects.push(Effect::ReplyCreate { to, reply });
+                return;
+            }
+        };
+        self.open_account(&mut funding, turn);
         let order_id = request.order_id;
-        let created = self.created_event(request, turn);
+        let created = self.created_event(request, funding.reservation, turn);
         self.insert(&created);
         let submitted = self.with_order(order_id, turn, |work| {
             assert_eq!(work.order().version, 1, "a new order is in its first version");
@@ -35,18 +44,23 @@ impl Engine {
             work.entry.waiting.push(Waiting::ForCreate(to));
             work.entry.underway.submit = SubmitFate::InFlight;
             let order = Arc::clone(work.order());
-            work.turn.out.record(Event::Created(created), &order);
+            let account = work.accounts.snapshot(&order.user);
+            work.turn.out.record(Event::Created(created), &order, account);
             work.turn.out.effects.push(Effect::Submit(order));
         });
         assert!(submitted.is_some(), "a created order is in memory");
     }
 
-    fn created_event(&self, request: CreateOrder, turn: &Turn<'_>) -> Created {
+    fn created_event(
+        &self,
+        request: CreateOrder,
+        reservation: Reservation,
+        turn: &Turn<'_>,
+    ) -> Created {
         // All orders of a user share one copy of the name.
-        let user = match self.keys.get_key_value(&request.user) {
-            Some((known, _)) => known.clone(),
-            None => request.user,
-        };
+        let known = self.keys.get_key_value(&request.user).map(|(known, _)| known);
+        let user = known.or_else(|| self.accounts.name_of(&request.user)).cloned();
+        let user = user.unwrap_or(request.user);
         let recorded_at = turn.now.max(request.created_at);
         let submit_before = recorded_at.saturating_add_micros(turn.options.submit_window_micros);
         assert!(submit_before >= request.created_at, "a deadline follows the creation");
@@ -62,6 +76,7 @@ impl Engine {
             num_shares: request.num_shares,
             created_at: request.created_at,
             submit_before,
+            reservation,
         }
     }
 

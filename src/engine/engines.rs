@@ -18,6 +18,7 @@ use super::round_progress::Rounds;
 use super::spread_map::SpreadMap;
 use super::unclaimed::Unclaimed;
 use super::unmatched::{LogState, UnmatchedLine, UnmatchedReports};
+use crate::money::Account;
 use crate::order::{Event, Order, TrackedOrder};
 use crate::types::{
     ClientOrderId, ExternalOrderId, MAX_ORDER_SHARES, OrderId, TimestampMicros, USER_PARTITIONS,
@@ -63,6 +64,8 @@ pub struct Engines {
     pub(super) now: TimestampMicros,
     /// When the exchange last answered anything.
     pub(super) answered_at: TimestampMicros,
+    /// Accounts of before the log had any, to be recorded at the start.
+    pub(super) accounts_to_begin: Option<Vec<(UserId, Account)>>,
     pub(super) options: EngineOptions,
 }
 
@@ -87,6 +90,7 @@ impl Engines {
             forgotten_ids: ForgottenIds::default(),
             now: TimestampMicros::default(),
             answered_at: TimestampMicros::default(),
+            accounts_to_begin: None,
             options,
         }
     }
@@ -114,6 +118,13 @@ impl Engines {
                 }
             }
             Event::Adopted(adopted) => self.load(adopted.order.clone()),
+            Event::CashMoved(moved) => {
+                self.engine_mut(moved.user.partition()).apply(event)?;
+            }
+            Event::AccountAdopted(adopted) => {
+                self.engine_mut(adopted.user.partition()).apply(event)?;
+            }
+            Event::AccountsBegun(_) => self.accounts_have_begun(),
             Event::UnmatchedReport(report) => {
                 self.unmatched.add(report.clone().into(), true);
             }
@@ -130,6 +141,8 @@ impl Engines {
     pub fn start(&mut self, now: TimestampMicros, out: &mut Outbox) {
         assert!(out.is_empty(), "nothing is decided before the start");
         self.advance(now);
+        self.begin_accounts(out);
+        let first_event = out.events.len();
         for id in self.unmatched.ids() {
             if self.ambiguous.contains_key(&id) {
                 for report in self.unmatched.take(&id) {
@@ -144,7 +157,7 @@ impl Engines {
         for engine in partitions {
             engine.schedule_unsure(&turn);
         }
-        self.note_ended_since(0, out);
+        self.note_ended_since(first_event, out);
         self.begin_reconciliation();
         assert!(self.is_reconciling(), "a start reconciles all open orders");
         self.debug_assert_lists();

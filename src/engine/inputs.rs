@@ -25,8 +25,31 @@ pub struct CreateOrder {
     pub limit_price: Option<PriceCents>,
     pub time_in_force: TimeInForce,
     pub num_shares: Shares,
+    /// The last price of the symbol, where it is fresh: what the collar of a market buy is above.
+    pub last_price: Option<PriceCents>,
     /// When the request arrived.
     pub created_at: TimestampMicros,
+}
+
+/// What accounts are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum AccountMode {
+    /// They are kept, and nothing is reserved or refused.
+    #[default]
+    Unchecked,
+    /// A buy needs buying power, and a sell needs shares.
+    Cash,
+}
+
+/// The rules of accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AccountRules {
+    pub mode: AccountMode,
+    /// How far above the last price a market buy reserves, in percent.
+    pub collar_percent: u16,
+    /// What a new account begins with in cash mode, in cents.
+    pub opening_cents: i64,
 }
 
 impl CreateOrder {
@@ -43,7 +66,7 @@ impl CreateOrder {
     }
 }
 
-/// Time limits of the engine, in microseconds.
+/// Time limits of the engine, in microseconds, and its rules.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineOptions {
     /// How long after it is recorded the exchange may accept an order: the distance of its
@@ -77,6 +100,7 @@ pub struct EngineOptions {
     /// orders that come from the store, so they are recorded as adopted; and lines about orders that
     /// are unknown here are about those of the other nodes, nearly all of them.
     pub shares_users: bool,
+    pub accounts: AccountRules,
 }
 
 /// Number of queries about an order that failed because the exchange did not know it.
@@ -103,6 +127,7 @@ impl Default for EngineOptions {
                 57_600_000_000,
             ],
             shares_users: false,
+            accounts: AccountRules::default(),
         }
     }
 }

@@ -7,6 +7,8 @@
 //! driver appends the events to the log and releases no effect before every event ahead of it is
 //! durable.
 
+mod account_start;
+mod accounts;
 mod adoption;
 mod answers;
 mod commands;
@@ -16,6 +18,7 @@ mod evidence;
 mod external_ids;
 mod feed_progress;
 mod forgotten_ids;
+mod funding;
 mod inputs;
 mod mass_cancel;
 mod news;
@@ -39,8 +42,8 @@ pub use engines::Engines;
 pub use entry::cancel_answer;
 pub use external_ids::ID_REUSE_MICROS;
 pub use inputs::{
-    CancelOutcome, CancelRefusal, CreateOrder, EngineOptions, ExchangeOrderState, ExchangeRecord,
-    FeedPlace, QueryAnswer, RELOOKS, Report, SubmitOutcome,
+    AccountMode, AccountRules, CancelOutcome, CancelRefusal, CreateOrder, EngineOptions,
+    ExchangeOrderState, ExchangeRecord, FeedPlace, QueryAnswer, RELOOKS, Report, SubmitOutcome,
 };
 pub use mass_cancel::{CancelScope, CancelSweep};
 pub use outbox::{Alert, CancelReply, CreateReply, Effect, HaltScope, Outbox, ReplyTo};
@@ -55,6 +58,8 @@ mod cancel_tests;
 mod evidence_tests;
 #[cfg(test)]
 mod flood_tests;
+#[cfg(test)]
+mod funding_tests;
 #[cfg(test)]
 mod late_record_tests;
 #[cfg(test)]

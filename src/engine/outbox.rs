@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::repair_cause::RepairCause;
+use crate::money::{Account, Refusal};
 use crate::order::{Anomaly, Event, Order};
 use crate::types::{ExternalOrderId, OrderId};
 
@@ -28,6 +29,10 @@ pub enum CreateReply {
     ExchangeAway,
     /// Nothing was recorded: the exchange accepts no more orders for now.
     ExchangeBusy,
+    /// Nothing was recorded: the account does not have what the order needs.
+    Unfunded(Refusal),
+    /// Nothing was recorded: without a fresh price nothing says what a market buy needs.
+    PriceUnavailable,
     /// Nothing was recorded: the disk is full. Never returned by the engine.
     NoRoom,
     /// Whether anything was recorded is unknown: the engine ended meanwhile, or Postgres was
@@ -99,6 +104,8 @@ pub enum Effect {
         /// Index of the outbox's event that made the version; `None` for an order loaded unchanged
         /// from the store.
         event: Option<usize>,
+        /// The account of its user, if that event moved money.
+        account: Option<Arc<Account>>,
     },
     /// Submit the order to the exchange, once.
     Submit(Arc<Order>),
@@ -145,6 +152,8 @@ impl CreateReply {
             | Self::Duplicate(order)
             | Self::Conflict(order) => Some(order),
             Self::Halted(_)
+            | Self::Unfunded(_)
+            | Self::PriceUnavailable
             | Self::ExchangeAway
             | Self::ExchangeBusy
             | Self::NoRoom
@@ -159,8 +168,14 @@ impl Outbox {
         Self::default()
     }
 
-    /// Adds an event, and publishes the version of the order that it made.
-    pub(super) fn record(&mut self, event: Event, order: &Arc<Order>) {
+    /// Adds an event, and publishes the version of the order that it made, and the account if it
+    /// moved money.
+    pub(super) fn record(
+        &mut self,
+        event: Event,
+        order: &Arc<Order>,
+        account: Option<Arc<Account>>,
+    ) {
         assert_eq!(
             event.order_id(),
             Some(order.order_id),
@@ -172,7 +187,8 @@ impl Outbox {
         );
         let place = self.events.len();
         self.events.push(event);
-        self.effects.push(Effect::Publish { order: Arc::clone(order), event: Some(place) });
+        let (order, event) = (Arc::clone(order), Some(place));
+        self.effects.push(Effect::Publish { order, event, account });
     }
 
     /// Whether it has neither events nor effects.

@@ -1,17 +1,19 @@
 //! The engine of one user partition: its orders, and how an input works on one of them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::RandomState;
 use std::sync::Arc;
 
+use super::accounts::Accounts;
 use super::entry::{Entry, QueryReason, Reconciling, Underway};
 use super::feed_progress::FeedProgress;
 use super::inputs::EngineOptions;
 use super::order_map::OrderMap;
 use super::outbox::{Alert, Effect, Outbox};
 use super::spread_map::SpreadMap;
-use crate::order::{Anomaly, Change, Changed, Created, Event, Order, TrackedOrder};
-use crate::types::{ClientOrderId, OrderId, TimestampMicros, UserId};
+use crate::money::{Account, Held, Overflow};
+use crate::order::{Anomaly, Change, Changed, Created, Event, Order, TrackedOrder, booking};
+use crate::types::{ClientOrderId, OrderId, Symbol, TimestampMicros, UserId};
 
 /// Maximum orders with open cases per user partition. Further cases are counted, logged and
 /// dropped. 64 partitions keep at most some 100 MB of such reports.
@@ -28,6 +30,7 @@ pub struct Engine {
     /// The idempotency keys of each user. A tree, not a hash table: users choose the keys.
     pub(super) keys: SpreadMap<UserId, BTreeMap<ClientOrderId, OrderId>, RandomState>,
     pub(super) lists: Lists,
+    pub(super) accounts: Accounts,
     /// Orders that wait for the exchange, with the time to query them. The grace is the same for
     /// all, so the queue is sorted by time.
     pub(super) watch: VecDeque<(TimestampMicros, OrderId)>,
@@ -73,6 +76,7 @@ impl Default for Engine {
             orders: OrderMap::new(TABLES),
             keys: SpreadMap::new(TABLES),
             lists: Lists::default(),
+            accounts: Accounts::default(),
             watch: VecDeque::new(),
         }
     }
@@ -92,10 +96,16 @@ impl Engine {
             Event::Changed(changed) => {
                 let order_id = changed.order_id;
                 let entry = self.orders.get_mut(&order_id).ok_or(UnknownOrder { order_id })?;
-                entry.tracked.apply(changed);
+                let (_, effect) = booking::apply(&mut entry.tracked, changed);
+                self.accounts.book(&mut entry.tracked, effect);
                 list(entry, &mut self.lists);
             }
             Event::Adopted(adopted) => self.load(adopted.order.clone()),
+            Event::CashMoved(moved) => self.accounts.move_cash(moved),
+            Event::AccountAdopted(adopted) => {
+                self.accounts.put(adopted.user.clone(), adopted.account.clone());
+            }
+            Event::AccountsBegun(_) => self.accounts.begin(),
             Event::UnmatchedReport(_) | Event::FeedPosition(_) => {}
         }
         Ok(())
@@ -180,6 +190,16 @@ impl Engine {
         Some(order)
     }
 
+    /// Loads an account from the store.
+    pub fn load_account(&mut self, user: UserId, account: Account) {
+        self.accounts.put(user, account);
+    }
+
+    /// Accounts follow the orders, as they did when they were stored.
+    pub fn keep_accounts(&mut self) {
+        self.accounts.begin();
+    }
+
     pub(super) fn insert(&mut self, created: &Created) {
         if let Some(key) = &created.client_order_id {
             // The map shares the user's name with the order.
@@ -187,6 +207,8 @@ impl Engine {
             keys.insert(key.clone(), created.order_id);
         }
         let mut entry = Entry::new(TrackedOrder::new(created));
+        let effect = booking::created(&entry.tracked);
+        self.accounts.book(&mut entry.tracked, effect);
         list(&mut entry, &mut self.lists);
         self.orders.insert(created.order_id, entry);
         debug_assert!(
@@ -209,7 +231,8 @@ impl Engine {
         let version_before = entry.order().version;
         turn.is_quarantine_full =
             !entry.underway.listed_case && self.lists.cases.len() >= MAX_ORDERS_WITH_CASES;
-        let result = work(&mut Work { entry: &mut *entry, turn: &mut *turn });
+        let accounts = &mut self.accounts;
+        let result = work(&mut Work { entry: &mut *entry, accounts, turn: &mut *turn });
         assert!(entry.order().version >= version_before, "a version never goes back");
         assert_eq!(entry.order().order_id, order_id, "work on an order leaves it in its place");
         if entry.order().version != version_before {
@@ -220,6 +243,31 @@ impl Engine {
         watch(entry, &mut self.watch, turn);
         entry.assert_invariants();
         Some(result)
+    }
+
+    /// That accounts reserve what the open orders hold. Looks at all of them.
+    fn debug_assert_accounts(&self) {
+        if !self.accounts.are_kept() || self.accounts.iter().nth(MAX_WALKED).is_some() {
+            return;
+        }
+        let mut held: HashMap<&UserId, Reserved> = HashMap::new();
+        for entry in self.orders.values() {
+            let order = entry.order();
+            held.entry(&order.user).or_default().add(order.funds().held());
+        }
+        for (user, account) in self.accounts.iter() {
+            let expected = held.remove(user).unwrap_or_default();
+            debug_assert_eq!(
+                Reserved::of(account),
+                expected,
+                "the account of {user} reserves what their open orders hold"
+            );
+            debug_assert!(account.is_balanced(), "the account of {user} is balanced");
+        }
+        debug_assert!(
+            held.values().all(|held| *held == Reserved::default()),
+            "who has an order that reserves has an account"
+        );
     }
 
     /// That its lists name orders in memory, which belong there. Looks at all of them.
@@ -253,6 +301,33 @@ impl Engine {
             "every open order is listed"
         );
         debug_assert!(self.watch.iter().is_sorted_by_key(|(due, _)| due), "the queue is sorted");
+        self.debug_assert_accounts();
+    }
+}
+
+/// What is reserved, in cents and in shares by symbol.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Reserved {
+    cents: i64,
+    shares: BTreeMap<Symbol, i64>,
+}
+
+impl Reserved {
+    fn of(account: &Account) -> Self {
+        let shares =
+            account.holdings().map(|(symbol, holding)| (symbol, holding.reserved_shares()));
+        let shares = shares.filter(|(_, shares)| *shares != 0).collect();
+        Self { cents: account.reserved_cents(), shares }
+    }
+
+    fn add(&mut self, held: Result<Held, Overflow>) {
+        match held {
+            Ok(Held::Cash(cents)) => self.cents += cents,
+            Ok(Held::Shares(symbol, shares)) => {
+                *self.shares.entry(symbol).or_default() += shares;
+            }
+            Ok(Held::Nothing) | Err(Overflow) => {}
+        }
     }
 }
 
@@ -309,6 +384,7 @@ pub(super) fn watch(
 /// One order being worked on: records changes and the actions that follow.
 pub(super) struct Work<'work, 'turn> {
     pub(super) entry: &'work mut Entry,
+    pub(super) accounts: &'work mut Accounts,
     pub(super) turn: &'work mut Turn<'turn>,
 }
 
@@ -324,10 +400,13 @@ impl Work<'_, '_> {
         let order_id = self.order().order_id;
         let filled_before = self.order().filled_shares;
         let changed = Changed { order_id, at: self.turn.now, change };
-        let applied = self.entry.tracked.apply(&changed);
+        let (applied, effect) = booking::apply(&mut self.entry.tracked, &changed);
+        let booked = self.accounts.book(&mut self.entry.tracked, effect);
         if applied.recorded {
             self.entry.note_beside_query(&changed.change);
-            self.turn.out.record(Event::Changed(changed), self.entry.order());
+            let order = self.entry.order();
+            let account = booked.and_then(|_| self.accounts.snapshot(&order.user));
+            self.turn.out.record(Event::Changed(changed), order, account);
         }
         assert_eq!(
             self.order().version - version_before,
@@ -336,6 +415,9 @@ impl Work<'_, '_> {
         );
         if let Some(anomaly) = applied.anomaly {
             self.alert(anomaly);
+        }
+        if booked.is_some_and(|booked| booked.is_beyond_account) {
+            self.alert(Anomaly::BeyondAccount);
         }
         if !was_terminal && self.order().status.is_terminal() {
             self.entry.underway.ended_in = Some(self.turn.feed.place().0);

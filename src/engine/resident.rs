@@ -119,7 +119,7 @@ impl Engines {
             return;
         }
         let order = Arc::clone(tracked.order());
-        out.effects.push(Effect::Publish { order, event: None });
+        out.effects.push(Effect::Publish { order, event: None, account: None });
         self.load(tracked);
         assert!(self.has(order_id), "an order that was brought back is in memory");
     }

@@ -90,6 +90,11 @@ impl<K: Spread, V, S: BuildHasher + Default> SpreadMap<K, V, S> {
         self.table_mut(&key).entry(key).or_insert(value)
     }
 
+    /// All keys and values, in no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.tables.iter().flat_map(HashMap::iter)
+    }
+
     /// All values, in no particular order.
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.tables.iter().flat_map(HashMap::values)

@@ -19,6 +19,7 @@ pub(super) const OPTIONS: EngineOptions = EngineOptions {
     ended_window_micros: 1_000_000,
     relook_pauses_micros: [1_000, 2_000, 3_000, 4_000, 5_000],
     shares_users: false,
+    accounts: AccountRules { mode: AccountMode::Unchecked, collar_percent: 5, opening_cents: 0 },
 };
 const START: u64 = 1_000_000;
 
@@ -38,13 +39,14 @@ impl Rig {
     }
 
     pub(super) fn with(options: EngineOptions) -> Self {
-        let engines = Engines::new(options);
+        let engines = with_accounts(options);
         Self { engines, now: START, log: Vec::new(), effects: Vec::new(), next: 0 }
     }
 
     pub(super) fn act(&mut self, act: impl FnOnce(&mut Engines, TimestampMicros, &mut Outbox)) {
         let mut out = Outbox::new();
         act(&mut self.engines, TimestampMicros::new(self.now), &mut out);
+        self.engines.debug_assert_lists();
         self.log.append(&mut out.events);
         self.effects.append(&mut out.effects);
     }
@@ -66,6 +68,7 @@ impl Rig {
             limit_price: PriceCents::new(100).ok(),
             time_in_force: TimeInForce::Gtc,
             num_shares,
+            last_price: None,
             created_at: TimestampMicros::new(self.now),
         }
     }
@@ -179,13 +182,35 @@ impl Rig {
 
     /// Restarts from the log.
     pub(super) fn restart(&mut self) {
-        self.engines = Engines::new(OPTIONS);
+        let before = std::mem::replace(&mut self.engines, with_accounts(OPTIONS));
         for event in &self.log {
             self.engines.replay(event).unwrap();
+        }
+        let sorted = |engines: &Engines| {
+            let accounts = engines.accounts();
+            let accounts = accounts.map(|(user, account)| (user.clone(), account.clone()));
+            accounts.collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let versions = |engines: &Engines| {
+            let orders = engines.orders().map(|order| (order.order_id, order.version));
+            orders.collect::<std::collections::BTreeMap<_, _>>()
+        };
+        // Some tests lose the end of their log.
+        if versions(&self.engines) == versions(&before) {
+            assert_eq!(sorted(&self.engines), sorted(&before), "a replay equals the live state");
         }
         self.effects.clear();
         self.act(Engines::start);
     }
+}
+
+/// Engines that keep accounts from the beginning of their log on, if they may.
+fn with_accounts(options: EngineOptions) -> Engines {
+    let mut engines = Engines::new(options);
+    if engines.lacks_accounts() {
+        engines.accounts_have_begun();
+    }
+    engines
 }
 
 pub(super) fn external(id: &str) -> ExternalOrderId {

@@ -41,10 +41,11 @@ impl Engines {
         let (partitions, mut turn) = self.parts(out);
         let result = work(&mut partitions[partition.index()], &mut turn);
         assert!(
-            out.events.iter().skip(first_new).all(|event| {
-                event.order_id().is_some_and(|order_id| order_id.partition() == partition)
-            }),
-            "an engine decides about orders of its own partition"
+            out.events
+                .iter()
+                .skip(first_new)
+                .all(|event| { event.partition_byte() == partition.get() }),
+            "an engine decides about orders and accounts of its own partition"
         );
         if !self.ambiguous.is_empty() {
             self.withhold_cancels(first_effect, out);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::engine::AccountRules;
 use crate::exchange::webhook::WebhookVerifier;
 use crate::index::CandleReads;
 use crate::market::{Directory, MarketReader};
@@ -19,7 +20,7 @@ use super::peers::{PeerPool, Peers};
 use super::problem::Problem;
 use super::relay::Relays;
 use super::room::ClientRoom;
-use crate::types::SymbolIndex;
+use crate::types::{PriceCents, Symbol, SymbolIndex};
 
 /// Longest wait for the prices of symbols that nobody on this node watches yet. After it they come, or
 /// are marked as stale.
@@ -50,6 +51,17 @@ pub struct Site {
     pub health: Health,
     /// The other nodes, where this one shares users with them.
     pub peers: Option<Peers>,
+    /// What accounts are for.
+    pub accounts: AccountSettings,
+}
+
+/// What accounts are for, as far as requests are concerned.
+#[derive(Debug, Clone, Copy)]
+pub struct AccountSettings {
+    /// The rules of the order engines.
+    pub rules: AccountRules,
+    /// How old a price may be that says what a market buy needs.
+    pub market_price_age: Duration,
 }
 
 /// Settings and services that all streams share.
@@ -104,6 +116,18 @@ impl App {
         while may_come() && are_missing() && Instant::now() < until {
             sleep(PRICE_LOOK_INTERVAL).await;
         }
+    }
+
+    /// The last price of a symbol, if it is fresh: the feed is up, and the exchange printed it lately.
+    pub(super) async fn fresh_price(&self, symbol: &Symbol) -> Option<PriceCents> {
+        let index = self.symbols().ok()?.index_of(symbol)?;
+        self.await_prices(&[index]).await;
+        let (value, is_current) = self.site.market.last_value(index);
+        let commands = self.site.orders.commands();
+        let now = commands.exchange_clock().now(commands.clock().moment());
+        let age = Duration::from_micros(now.micros_since(value.timestamp));
+        let is_fresh = is_current && age <= self.site.accounts.market_price_age;
+        PriceCents::new(value.price_cents).ok().filter(|_| is_fresh)
     }
 
     /// The symbols that the exchange lists.

@@ -41,7 +41,7 @@ mod user_routes;
 
 pub use accept::{serve_clients, serve_operators, serve_peers};
 pub use admin::Admin;
-pub use app::{App, Site, StreamService};
+pub use app::{AccountSettings, App, Site, StreamService};
 pub use auth::{Authenticator, Secret, SecretError};
 pub use health::Health;
 pub use keys::{KeysDirectory, KeysError};

@@ -35,6 +35,9 @@ pub(super) enum Route<'a> {
     Order(&'a str),
     Executions(&'a str),
     Orders,
+    Account,
+    Positions,
+    Position(&'a str),
     OrderStream,
     Webhook,
     File(&'static Asset),
@@ -55,6 +58,9 @@ impl<'a> Route<'a> {
             ["order", id] => Self::Order(id),
             ["order", id, "executions"] => Self::Executions(id),
             ["orders"] => Self::Orders,
+            ["account"] => Self::Account,
+            ["positions"] => Self::Positions,
+            ["positions", symbol] => Self::Position(symbol),
             ["orders", "stream"] => Self::OrderStream,
             ["exchange", "trades"] => Self::Webhook,
             _ => Self::File(web::asset(&file_path(path, segments)?)?),
@@ -71,6 +77,9 @@ impl<'a> Route<'a> {
             (Self::Executions(id), "GET" | "HEAD") => Some(Wish::Executions(id)),
             (Self::Orders, "GET" | "HEAD") => Some(Wish::Orders),
             (Self::Orders, "DELETE") => Some(Wish::CancelAll),
+            (Self::Account, "GET" | "HEAD") => Some(Wish::Account),
+            (Self::Positions, "GET" | "HEAD") => Some(Wish::Positions),
+            (Self::Position(symbol), "GET" | "HEAD") => Some(Wish::Position(symbol)),
             (Self::OrderStream, "GET" | "HEAD") => Some(Wish::OrderStream),
             (Self::Subscribe, "GET" | "HEAD") => Some(Wish::PriceStream),
             (Self::OpenStream(id), "PATCH") => Some(Wish::ChangeStream(id)),
@@ -92,6 +101,9 @@ impl<'a> Route<'a> {
             | Self::Clock
             | Self::Calendar
             | Self::Executions(_)
+            | Self::Account
+            | Self::Positions
+            | Self::Position(_)
             | Self::OrderStream
             | Self::File(_) => "GET, HEAD",
         }

@@ -12,7 +12,8 @@ use super::peers::{Peers, Place, Unanswered};
 use super::problem::Problem;
 use super::reply::Reply;
 use super::routes::{
-    cancel_all, executions, order_list, order_stream, orders, subscribe, subscription_change,
+    accounts, cancel_all, executions, order_list, order_stream, orders, subscribe,
+    subscription_change,
 };
 use super::user_limit;
 use crate::cluster::Peer;
@@ -34,6 +35,9 @@ pub(super) enum Wish<'a> {
     Cancel(&'a str),
     Orders,
     CancelAll,
+    Account,
+    Positions,
+    Position(&'a str),
     OrderStream,
     PriceStream,
     ChangeStream(&'a str),
@@ -53,6 +57,9 @@ impl Wish<'_> {
             | Self::Cancel(_)
             | Self::Orders
             | Self::CancelAll
+            | Self::Account
+            | Self::Positions
+            | Self::Position(_)
             | Self::OrderStream
             | Self::PriceStream
             | Self::ChangeStream(_) => true,
@@ -74,6 +81,9 @@ impl Wish<'_> {
             | Self::Cancel(_)
             | Self::Orders
             | Self::CancelAll
+            | Self::Account
+            | Self::Positions
+            | Self::Position(_)
             | Self::OrderStream
             | Self::PriceStream => peers.place_of_user(&call.user),
         }
@@ -179,6 +189,9 @@ fn unknown(wish: Wish<'_>) -> Problem {
         Wish::Order(_)
         | Wish::Executions(_)
         | Wish::Orders
+        | Wish::Account
+        | Wish::Positions
+        | Wish::Position(_)
         | Wish::OrderStream
         | Wish::PriceStream
         | Wish::ChangeStream(_) => unreachable_owner(""),
@@ -193,6 +206,9 @@ async fn answer_here(app: &App, wish: Wish<'_>, call: &Call) -> Result<Reply, Pr
         Wish::Executions(id) => executions::list(app, call, id).await,
         Wish::Orders => order_list::list(app, call).await,
         Wish::CancelAll => cancel_all::delete(app, call).await,
+        Wish::Account => accounts::account(app, call).await,
+        Wish::Positions => accounts::positions(app, call).await,
+        Wish::Position(symbol) => accounts::position(app, call, symbol).await,
         Wish::ChangeStream(id) => subscription_change::patch(app, call, id).await,
         Wish::OrderStream => {
             user_limit::check(app, &call.user).await.map_err(subscribe::no_room)?;

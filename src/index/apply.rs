@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
+use super::accounts::AccountWriter;
 use super::changes::ChangeWriter;
 use super::executions::ExecutionWriter;
 use super::history::Terms;
@@ -12,13 +13,13 @@ use super::index_handle::ReusedId;
 use super::keys;
 use super::lookups::stored_order;
 use super::node::{self, INDEX_FORMAT, Meta};
-use super::recent::RecentOrders;
+use super::recent::Recent;
 use super::store::{Bytes, Space, Write};
 use super::{Index, IndexError};
 use crate::engine::{ID_REUSE_MICROS, MAX_UNMATCHED_REPORTS};
 use crate::order::{
     Change, Changed, Created, Ending, Event, EventEncoder, FeedPosition, StoredOrderEncoder,
-    TrackedOrder, UnmatchedReport,
+    TrackedOrder, UnmatchedReport, booking,
 };
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
@@ -38,7 +39,8 @@ pub struct IndexWriter {
     /// The latest time of a taken record.
     last_at: TimestampMicros,
     changed: HashMap<OrderId, Working>,
-    recent: RecentOrders,
+    recent: Recent<OrderId, TrackedOrder>,
+    accounts: AccountWriter,
     /// Exchange ids that this batch adds.
     external: HashMap<ExternalOrderId, OrderId>,
     /// Client order ids that this batch adds.
@@ -94,6 +96,7 @@ impl IndexWriter {
             return Err(IndexError::OtherLog { directory, index_log, log: log_id });
         }
         let feed = FeedRecords::load(&index)?;
+        let accounts = AccountWriter::load(&index)?;
         let changes = ChangeWriter::new(&*index.store()?, index.changes_age_micros());
         index.follows(log_id);
         Ok(Self {
@@ -102,7 +105,8 @@ impl IndexWriter {
             index,
             log_id,
             changed: HashMap::new(),
-            recent: RecentOrders::default(),
+            recent: Recent::default(),
+            accounts,
             external: HashMap::new(),
             keys: HashMap::new(),
             feed,
@@ -134,6 +138,9 @@ impl IndexWriter {
             Event::Created(created) => self.create(lsn, &created)?,
             Event::Changed(changed) => self.change(lsn, &changed)?,
             Event::Adopted(adopted) => self.adopt(adopted.order)?,
+            Event::CashMoved(moved) => self.accounts.move_cash(&self.index, *moved)?,
+            Event::AccountAdopted(adopted) => self.accounts.adopt(*adopted),
+            Event::AccountsBegun(_) => self.accounts.begin(),
             Event::UnmatchedReport(report) => self.feed.keep_unmatched(lsn, report),
             Event::FeedPosition(position) => {
                 let kept_micros = self.index.unmatched_report_age_micros();
@@ -181,7 +188,10 @@ impl IndexWriter {
         if let Some(key) = &created.client_order_id {
             self.keys.insert(keys::client_key(&created.user, key), created.order_id);
         }
-        let working = Working { tracked: TrackedOrder::new(created), stored_in: None };
+        let mut tracked = TrackedOrder::new(created);
+        let effect = booking::created(&tracked);
+        self.accounts.book(&self.index, &mut tracked, effect)?;
+        let working = Working { tracked, stored_in: None };
         self.changes.note(lsn, working.tracked.order(), &mut self.encoder)?;
         let before = self.changed.insert(created.order_id, working);
         assert!(before.is_none(), "an order is created once: {}", created.order_id);
@@ -192,7 +202,7 @@ impl IndexWriter {
     fn adopt(&mut self, tracked: TrackedOrder) -> Result<(), IndexError> {
         let order = Arc::clone(tracked.order());
         let order_id = order.order_id;
-        self.recent.take(order_id);
+        self.recent.take(&order_id);
         let stored_in = match self.changed.remove(&order_id) {
             Some(working) => working.stored_in,
             None => stored_order(&*self.index.view()?, order_id)?.map(|(_, space)| space),
@@ -230,7 +240,7 @@ impl IndexWriter {
         }
         let working = match self.changed.entry(order_id) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(match self.recent.take(order_id) {
+            Entry::Vacant(entry) => entry.insert(match self.recent.take(&order_id) {
                 Some(tracked) => Working { tracked, stored_in: Some(Space::Open) },
                 None => {
                     let stored = stored_order(&*self.index.view()?, order_id)?;
@@ -240,10 +250,12 @@ impl IndexWriter {
                 }
             }),
         };
-        let effect = working.tracked.effect_of(&changed.change);
-        if working.tracked.apply(changed).recorded {
-            if let Some(effect) = effect {
-                self.executions.note(lsn, order_id, effect);
+        let noted = working.tracked.effect_of(&changed.change);
+        let (applied, effect) = booking::apply(&mut working.tracked, changed);
+        self.accounts.book(&self.index, &mut working.tracked, effect)?;
+        if applied.recorded {
+            if let Some(noted) = noted {
+                self.executions.note(lsn, order_id, noted);
             }
             self.changes.note(lsn, working.tracked.order(), &mut self.encoder)?;
         }
@@ -284,7 +296,7 @@ impl IndexWriter {
     fn write(&mut self, meta: Meta) -> Result<(), IndexError> {
         // Three writes for an order that ends, one for each id or key, and a few more.
         let links = self.external.len() + self.keys.len();
-        let noted = self.changes.len() + self.executions.len();
+        let noted = self.changes.len() + self.executions.len() + self.accounts.len();
         let capacity = 3 * self.changed.len() + links + noted + 8;
         let mut batch = Vec::with_capacity(capacity);
         for (key, order_id) in self.keys.drain() {
@@ -301,6 +313,7 @@ impl IndexWriter {
                 self.recent.keep(order_id, working.tracked);
             }
         }
+        self.accounts.write(&mut batch);
         self.changes.write(&*self.index.store()?, &mut batch)?;
         self.executions.write(&mut batch);
         self.feed.write(meta.position, &mut self.events, &mut batch)?;

@@ -46,6 +46,7 @@ fn created(user: &UserId, order_id: OrderId, at: TimestampMicros) -> Created {
         num_shares: 10,
         created_at: at,
         submit_before: at,
+        reservation: crate::money::Reservation::Nothing,
     }
 }
 

@@ -1,8 +1,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::money::{Refusal, StoredAccountError};
 use crate::order::{RecordError, StoredOrderError};
-use crate::types::OrderId;
+use crate::types::{OrderId, UserId};
 use crate::wal::{LogId, Lsn, WalError};
 
 /// An error of the index.
@@ -161,6 +162,22 @@ pub enum IndexError {
     /// A stored order cannot be decoded or encoded.
     #[error("an order of the index cannot be used")]
     Order(#[from] StoredOrderError),
+    /// A stored account cannot be decoded.
+    #[error("the stored account of user {user} cannot be used")]
+    Account {
+        /// Its user.
+        user: UserId,
+        /// The cause.
+        source: StoredAccountError,
+    },
+    /// The log moves cash of a user that the stored account lacks: the two do not belong together.
+    #[error("the log moves cash of user {user} as the stored account does not allow")]
+    CashMovement {
+        /// The user.
+        user: UserId,
+        /// The cause.
+        source: Refusal,
+    },
     /// A log record cannot be decoded.
     #[error("record {lsn} of the log cannot be used")]
     Record {
@@ -225,6 +242,8 @@ impl IndexError {
             | Self::LostRecords { .. }
             | Self::Unreadable { .. }
             | Self::Order(_)
+            | Self::Account { .. }
+            | Self::CashMovement { .. }
             | Self::Record { .. }
             | Self::UnknownOrder { .. }
             | Self::OutOfOrder { .. }

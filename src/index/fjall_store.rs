@@ -29,7 +29,7 @@ const ORDER_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
 /// Memtable size of a space of small values: about as many keys, which is what writes cost.
 const LINK_MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
 /// Memtables of one space before a commit waits, by fjall's own limit. With the sizes above all
-/// spaces together take at most 1 GB, and mostly a fifth of that.
+/// spaces together take at most 1.1 GB, and mostly a fifth of that.
 const MOST_MEMTABLES: u64 = 5;
 /// Size of fjall's own journal. A start reads all of it, at several hundred MB a second.
 const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
@@ -42,8 +42,8 @@ const FILTER_BITS_PER_KEY: f32 = 16.0;
 pub(super) const WRITE_OUT_BYTES: u64 = WORKER_THREADS as u64 * ORDER_MEMTABLE_BYTES;
 
 /// Only the newest period is written to.
-const MEMTABLES_BYTES: u64 = 3 * ORDER_MEMTABLE_BYTES + 6 * LINK_MEMTABLE_BYTES;
-const _: () = assert!(MEMTABLES_BYTES * MOST_MEMTABLES < 1_024 * 1_024 * 1_024);
+const MEMTABLES_BYTES: u64 = 3 * ORDER_MEMTABLE_BYTES + 7 * LINK_MEMTABLE_BYTES;
+const _: () = assert!(MEMTABLES_BYTES * MOST_MEMTABLES <= 1_040 * 1024 * 1024);
 const _: () = assert!(JOURNAL_BYTES > MEMTABLES_BYTES, "memtables fill before the journal does");
 
 pub(super) struct FjallStore {
@@ -62,6 +62,7 @@ struct FixedSpaces {
     external: Keyspace,
     node: Keyspace,
     executions: Keyspace,
+    accounts: Keyspace,
 }
 
 type Periods = BTreeMap<Period, PeriodSpaces>;
@@ -120,6 +121,7 @@ impl FjallStore {
             external: open(Space::External)?,
             node: open(Space::Node)?,
             executions: open(Space::Executions)?,
+            accounts: open(Space::Accounts)?,
         };
         let periods = ArcSwap::from_pointee(open_periods(&database)?);
         Ok(Self { database, spaces, periods })
@@ -139,6 +141,7 @@ impl FjallStore {
             Space::External => &self.spaces.external,
             Space::Node => &self.spaces.node,
             Space::Executions => &self.spaces.executions,
+            Space::Accounts => &self.spaces.accounts,
             Space::Changes(period) => &of_period(period)?.changes,
             Space::Versions(period) => &of_period(period)?.versions,
         })
@@ -193,6 +196,7 @@ fn name(space: Space) -> String {
         Space::External => "external".to_owned(),
         Space::Node => "node".to_owned(),
         Space::Executions => "executions".to_owned(),
+        Space::Accounts => "accounts".to_owned(),
         Space::Changes(period) => of_period(CHANGES_PREFIX, period),
         Space::Versions(period) => of_period(VERSIONS_PREFIX, period),
     }
@@ -216,6 +220,7 @@ fn options(space: Space) -> KeyspaceCreateOptions {
         | Space::External
         | Space::Node
         | Space::Executions
+        | Space::Accounts
         | Space::Changes(_) => LINK_MEMTABLE_BYTES,
     };
     let options = KeyspaceCreateOptions::default()
@@ -227,6 +232,10 @@ fn options(space: Space) -> KeyspaceCreateOptions {
             .expect_point_read_hits(false)
             .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bits_per_key)))
             .filter_block_pinning_policy(PinningPolicy::all(true)),
+        // Read as a whole at a start. A new user has no account yet.
+        Space::Accounts => options
+            .expect_point_read_hits(true)
+            .data_block_compression_policy(CompressionPolicy::all(CompressionType::None)),
         // Read as a whole at a start, and most of it is short-lived: not worth compressing.
         Space::Open | Space::Node => options
             .expect_point_read_hits(true)

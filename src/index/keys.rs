@@ -26,9 +26,22 @@ pub(super) fn open(order_id: OrderId) -> [u8; ORDER_ID_BYTES + 1] {
     key
 }
 
-/// The range of a partition's open orders.
-pub(super) fn open_range(partition: UserPartition) -> ([u8; 1], [u8; 1]) {
+/// The range of a partition's open orders, and of its accounts.
+pub(super) fn partition_range(partition: UserPartition) -> ([u8; 1], [u8; 1]) {
     ([partition.get()], [partition.get() + 1])
+}
+
+/// Key of the account of a user.
+pub(super) fn account(user: &UserId) -> Bytes {
+    [&[user.partition().get()][..], user.as_str().as_bytes()].concat().into()
+}
+
+/// The user in the key of an account.
+pub(super) fn user_of_account(key: &[u8]) -> Result<UserId, IndexError> {
+    let name = key.get(1..).and_then(|name| std::str::from_utf8(name).ok());
+    let user = name.and_then(|name| UserId::new(name).ok());
+    user.filter(|user| key.first() == Some(&user.partition().get()))
+        .ok_or(IndexError::Unreadable { what: "the user of an account" })
 }
 
 /// Key of an ended order of a user.
@@ -160,7 +173,7 @@ mod tests {
     fn partitions_do_not_overlap() {
         for number in 0..64 {
             let partition = UserPartition::new(number).unwrap();
-            let (from, to) = open_range(partition);
+            let (from, to) = partition_range(partition);
             let key = open(OrderId::new(5, 7, partition));
             assert!(from.as_slice() <= key.as_slice() && key.as_slice() < to.as_slice());
         }

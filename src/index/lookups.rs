@@ -57,7 +57,7 @@ impl Index {
         partition: UserPartition,
         visit: &mut dyn FnMut(TrackedOrder),
     ) -> Result<(), IndexError> {
-        let (from, to) = keys::open_range(partition);
+        let (from, to) = keys::partition_range(partition);
         self.view()?.scan(Space::Open, (&from, &to), ScanOrder::Ascending, &mut |_, value| {
             visit(decode_stored(value)?);
             Ok(true)

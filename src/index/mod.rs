@@ -21,7 +21,9 @@
 //!
 //! `node` | `h`, LSN (8) | an unmatched report, in the same form
 //! | `node` | `e`, last LSN of a batch (8) | when the last order of the batch ended (8), and the ids of the orders that ended in it; kept until the feed position is past them by the reconciliation window
+//! | `node` | `b` | empty; once accounts follow the orders
 //! | `node` | `a`, order id (16) | empty; an order to look at although it may have ended
+//! | `accounts` | partition (1 byte), user | the account of the user |
 //! | `changes-F-T` | user, 0, LSN (8) | chunk (8), offset (4), length (4): where `versions-F-T` has the order as this record left it; the highest bit of the length says that the chunk is compressed
 //! | `versions-F-T` | first LSN (8) | orders one after the other, as log records left them, without executions; their size (4, little endian) and an LZ4 block |
 //! An order is in `open` or in `ended`, never in both: the batch that puts it into the one removes it
@@ -33,7 +35,8 @@
 //! The spaces of changes come in pairs. Each pair covers a period of the log that begins with
 //! record F, recorded at T (16 hex digits each); old pairs are dropped as a whole.
 //! [`StoredChanges`] are read from them. Format 1 had no changes: a client that resumes from an
-//! older one is told to start again. Format 2 did not compress.
+//! older one is told to start again. Format 2 did not compress. Format 4 and before had no accounts: the next
+//! start records those that the orders come to.
 //!
 //! Every batch writes the position as well, so after a crash the store is at some record of the log
 //! and resumes from there. `keys` and `external` have filters on every level: a lookup that misses,
@@ -45,6 +48,7 @@
 //! threads `index-read-N`, which read for threads that must not wait for a disk. fjall has two
 //! threads of its own.
 
+mod accounts;
 mod apply;
 mod candles;
 mod changes;

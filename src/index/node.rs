@@ -11,10 +11,12 @@ use crate::types::{OrderId, TimestampMicros};
 use crate::wal::{LogId, Lsn};
 
 /// Format of the keys and values that this version writes. Older ones are still read.
-pub(super) const INDEX_FORMAT: u32 = 4;
+pub(super) const INDEX_FORMAT: u32 = 5;
 
 pub(super) const META_KEY: [u8; 1] = *b"m";
 pub(super) const FEED_KEY: [u8; 1] = *b"f";
+/// Present once accounts follow the orders.
+pub(super) const ACCOUNTS_KEY: [u8; 1] = *b"b";
 const UNMATCHED_PREFIX: u8 = b'h';
 const ENDED_PREFIX: u8 = b'e';
 const ATTENDED_PREFIX: u8 = b'a';
@@ -139,9 +141,7 @@ pub(super) fn feed_position(view: &dyn View) -> Result<Option<FeedPosition>, Ind
     let Some(bytes) = view.get(Space::Node, &FEED_KEY)? else { return Ok(None) };
     match event(&bytes)? {
         Event::FeedPosition(position) => Ok(Some(position)),
-        Event::Created(_) | Event::Changed(_) | Event::UnmatchedReport(_) | Event::Adopted(_) => {
-            Err(IndexError::Unreadable { what: "a feed position" })
-        }
+        _ => Err(IndexError::Unreadable { what: "a feed position" }),
     }
 }
 
@@ -153,9 +153,7 @@ pub(super) fn unmatched(view: &dyn View) -> Result<Vec<(u64, UnmatchedReport)>, 
             unmatched.push((lsn, report));
             Ok(())
         }
-        Event::Created(_) | Event::Changed(_) | Event::FeedPosition(_) | Event::Adopted(_) => {
-            Err(IndexError::Unreadable { what: "an unmatched report" })
-        }
+        _ => Err(IndexError::Unreadable { what: "an unmatched report" }),
     })?;
     Ok(unmatched)
 }

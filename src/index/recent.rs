@@ -1,36 +1,40 @@
-//! A cache of the open orders that changed last.
+//! A cache of what changed last: open orders and accounts.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::mem;
 
-use crate::order::TrackedOrder;
-use crate::types::OrderId;
+/// Values in each of the two generations. 10,400 new orders/s stay open for some seconds, and most
+/// changes come in that time. An order has about 700 bytes and an account mostly less, so that either
+/// takes at most 90 MB.
+const GENERATION: usize = 65_536;
 
-/// Orders in each of the two generations. 10,400 new orders/s stay open for some seconds, and most
-/// changes come in that time. About 700 bytes each, so at most 90 MB.
-const GENERATION_ORDERS: usize = 65_536;
-
-/// Open orders as the store has them, of those that changed last. Most orders change again soon,
-/// and then need not be read and decoded.
-#[derive(Default)]
-pub(super) struct RecentOrders {
-    young: HashMap<OrderId, TrackedOrder>,
-    old: HashMap<OrderId, TrackedOrder>,
+/// Values as the store has them, of those that changed last. Most change again soon, and then need
+/// not be read and decoded.
+pub(super) struct Recent<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
 }
 
-impl RecentOrders {
-    /// Removes an order, to change it.
-    pub(super) fn take(&mut self, order_id: OrderId) -> Option<TrackedOrder> {
-        self.young.remove(&order_id).or_else(|| self.old.remove(&order_id))
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Self {
+        Self { young: HashMap::new(), old: HashMap::new() }
+    }
+}
+
+impl<K: Eq + Hash, V> Recent<K, V> {
+    /// Removes a value, to change it.
+    pub(super) fn take(&mut self, key: &K) -> Option<V> {
+        self.young.remove(key).or_else(|| self.old.remove(key))
     }
 
-    /// Keeps an order until many others have followed.
-    pub(super) fn keep(&mut self, order_id: OrderId, tracked: TrackedOrder) {
-        if self.young.len() >= GENERATION_ORDERS {
+    /// Keeps a value until many others have followed.
+    pub(super) fn keep(&mut self, key: K, value: V) {
+        if self.young.len() >= GENERATION {
             self.old = mem::take(&mut self.young);
         }
-        assert!(!self.old.contains_key(&order_id), "an order is taken before it changes");
-        let before = self.young.insert(order_id, tracked);
-        assert!(before.is_none(), "an order is taken before it changes");
+        assert!(!self.old.contains_key(&key), "a value is taken before it changes");
+        let before = self.young.insert(key, value);
+        assert!(before.is_none(), "a value is taken before it changes");
     }
 }

@@ -25,6 +25,8 @@ pub(crate) enum Space {
     Node,
     /// What executions were when they were noted, by order and execution id.
     Executions,
+    /// Accounts, by partition and user.
+    Accounts,
     /// Changes of one period, by user and LSN.
     Changes(Period),
     /// Orders as those changes left them, many to a key, by LSN.

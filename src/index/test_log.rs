@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::money::{Account, Reservation};
 use crate::order::*;
 use crate::types::*;
 use crate::wal::{LogId, LogStart, Lsn};
@@ -28,6 +29,9 @@ pub(super) enum Move {
     Change { order: prop::sample::Index, what: ChangeMove },
     Unmatched { id: u8 },
     FeedPosition,
+    AdoptAccount { user: prop::sample::Index, cents: i64 },
+    BeginAccounts,
+    Deposit { user: prop::sample::Index, cents: i64 },
 }
 
 #[derive(Debug, Clone)]
@@ -60,6 +64,11 @@ pub(super) fn one_move() -> impl Strategy<Value = Move> {
             .prop_map(|(order, what)| Move::Change { order, what }),
         1 => any::<u8>().prop_map(|id| Move::Unmatched { id }),
         1 => Just(Move::FeedPosition),
+        1 => (any::<prop::sample::Index>(), 1..9_i64)
+            .prop_map(|(user, cents)| Move::AdoptAccount { user, cents }),
+        1 => Just(Move::BeginAccounts),
+        1 => (any::<prop::sample::Index>(), 1..9_i64)
+            .prop_map(|(user, cents)| Move::Deposit { user, cents }),
     ]
 }
 
@@ -71,6 +80,8 @@ pub(super) struct Model {
     pub(super) keys: BTreeMap<(UserId, ClientOrderId), OrderId>,
     pub(super) external: BTreeMap<ExternalOrderId, OrderId>,
     pub(super) node: NodeState,
+    pub(super) accounts: BTreeMap<UserId, Account>,
+    pub(super) keeps_accounts: bool,
     /// Every change of every order.
     pub(super) changes: Vec<(Lsn, Arc<Order>)>,
 }
@@ -109,17 +120,23 @@ impl Model {
                 // Some ids of the same moment, so that they differ only in their last bits.
                 let nanos = 1_000_000 * u128::from(number / 3);
                 let key = format!("key-{number}");
+                let (side, reservation) = match number % 3 {
+                    0 => (Side::Buy, Reservation::Cash(PriceCents::new(7).unwrap())),
+                    1 => (Side::Sell, Reservation::Shares),
+                    _ => (Side::Buy, Reservation::Nothing),
+                };
                 Event::Created(Created {
                     order_id: OrderId::new(nanos, number, user.partition()),
                     user,
                     client_order_id: has_key.then(|| ClientOrderId::new(&key).unwrap()),
                     symbol: Symbol::new("IBM").unwrap(),
-                    side: Side::Buy,
+                    side,
                     limit_price: None,
                     time_in_force: TimeInForce::Day,
                     num_shares: *num_shares,
                     created_at: at,
                     submit_before: at,
+                    reservation,
                 })
             }
             Move::Change { order, what } => {
@@ -141,6 +158,25 @@ impl Model {
                 at,
                 past: vec!["r".into()],
             }),
+            // Only before they follow the orders: what they reserve then follows the orders, too.
+            Move::AdoptAccount { user, cents } if !self.keeps_accounts => {
+                let user = UserId::new(USERS[user.index(USERS.len())]).unwrap();
+                let (mut account, source) = (Account::default(), AccountSource::Orders);
+                account.deposit(*cents).unwrap();
+                Event::AccountAdopted(Box::new(AccountAdopted { user, at, source, account }))
+            }
+            // As a node does it: before its first order.
+            Move::BeginAccounts if self.orders.is_empty() && !self.keeps_accounts => {
+                Event::AccountsBegun(AccountsBegun { at })
+            }
+            Move::Deposit { user, cents } if self.keeps_accounts => {
+                let user = UserId::new(USERS[user.index(USERS.len())]).unwrap();
+                let kind = CashMovementKind::Deposit;
+                let (id, reason) = (format!("d{}", self.events.len()).into(), "".into());
+                let moved = CashMoved { user, id, at, cents: *cents, kind, by: None, reason };
+                Event::CashMoved(Box::new(moved))
+            }
+            Move::AdoptAccount { .. } | Move::BeginAccounts | Move::Deposit { .. } => return None,
         })
     }
 
@@ -149,7 +185,12 @@ impl Model {
         let lsn = Lsn(self.events.len() as u64);
         match event {
             Event::Created(created) => {
-                let tracked = TrackedOrder::new(created);
+                let mut tracked = TrackedOrder::new(created);
+                if self.keeps_accounts {
+                    let account = self.accounts.entry(created.user.clone()).or_default();
+                    let effect = booking::created(&tracked);
+                    effect.book(&mut tracked, account);
+                }
                 self.changes.push((lsn, tracked.order().clone()));
                 self.orders.insert(created.order_id, tracked);
                 if let Some(key) = &created.client_order_id {
@@ -158,7 +199,12 @@ impl Model {
             }
             Event::Changed(changed) => {
                 let tracked = self.orders.get_mut(&changed.order_id).unwrap();
-                if tracked.apply(changed).recorded {
+                let (applied, effect) = booking::apply(tracked, changed);
+                if self.keeps_accounts {
+                    let user = tracked.order().user.clone();
+                    effect.book(tracked, self.accounts.entry(user).or_default());
+                }
+                if applied.recorded {
                     self.changes.push((lsn, tracked.order().clone()));
                 }
                 if changed.change.may_end() && !tracked.order().is_open() {
@@ -172,6 +218,14 @@ impl Model {
             }
             Event::UnmatchedReport(report) => self.node.unmatched.push(report.clone()),
             Event::Adopted(_) => unreachable!("the log of these tests has none"),
+            Event::AccountAdopted(adopted) => {
+                self.accounts.insert(adopted.user.clone(), adopted.account.clone());
+            }
+            Event::AccountsBegun(_) => self.keeps_accounts = true,
+            Event::CashMoved(moved) => {
+                let account = self.accounts.entry(moved.user.clone()).or_default();
+                account.deposit(moved.cents).unwrap();
+            }
             Event::FeedPosition(position) => {
                 let is_new = |at: TimestampMicros| position.at.micros_since(at) <= WINDOW_MICROS;
                 self.node.ended.retain(|(at, _)| is_new(*at));
@@ -192,6 +246,7 @@ impl Model {
         assert!(self.node.ended.iter().all(|(_, order_id)| ended.contains(order_id)));
         assert_eq!(NodeState { ended: self.node.ended.clone(), ..found }, self.node);
         let stranger = UserId::new("stranger").unwrap();
+        self.check_accounts(index);
         for (id, tracked) in &self.orders {
             let user = &tracked.order().user;
             assert_same(&index.order(user, *id).unwrap().unwrap(), tracked);
@@ -214,6 +269,27 @@ impl Model {
         for user in USERS {
             self.check_pages(index, &UserId::new(user).unwrap());
             self.check_changes(index, &UserId::new(user).unwrap(), Lsn(1));
+        }
+    }
+
+    fn check_accounts(&self, index: &Index) {
+        assert_eq!(index.keeps_accounts().unwrap(), self.keeps_accounts);
+        let moved = self.accounts.iter().filter(|(_, account)| **account != Account::default());
+        let expected: BTreeMap<UserId, Account> =
+            moved.map(|(user, account)| (user.clone(), account.clone())).collect();
+        let mut found = BTreeMap::new();
+        for number in 0..u8::try_from(USER_PARTITIONS).unwrap() {
+            let partition = UserPartition::new(number).unwrap();
+            index
+                .load_accounts(partition, &mut |user, account| {
+                    assert_eq!(user.partition(), partition);
+                    found.insert(user, account);
+                })
+                .unwrap();
+        }
+        assert_eq!(found, expected);
+        for (user, account) in found {
+            assert_eq!(index.account(&user).unwrap(), Some(account));
         }
     }
 
@@ -315,11 +391,7 @@ fn external_id(number: u8) -> ExternalOrderId {
 
 fn assert_same(one: &TrackedOrder, other: &TrackedOrder) {
     assert_eq!(one.order(), other.order());
-    let executions = |tracked: &TrackedOrder| -> BTreeMap<String, Execution> {
-        let all = tracked.executions().iter();
-        all.map(|(id, execution)| (id.to_string(), execution)).collect()
-    };
-    assert_eq!(executions(one), executions(other));
+    assert_eq!(OrderParts::of_tracked(one), OrderParts::of_tracked(other));
 }
 
 /// Takes the records after the position of the index, up to `last`.
@@ -341,6 +413,7 @@ pub(super) fn long_log() -> Model {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let moves = proptest::collection::vec(one_move(), 2_000);
-    let moves = moves.new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    let mut moves = moves.new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    moves.insert(0, Move::BeginAccounts);
     Model::of(&moves)
 }

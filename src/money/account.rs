@@ -21,6 +21,24 @@ pub struct Account {
 }
 
 impl Account {
+    /// An account that begins with a balance: a positive one of at most
+    /// [`MAX_CASH_MOVEMENT_CENTS`](super::MAX_CASH_MOVEMENT_CENTS).
+    pub fn opened_with(cents: i64) -> Self {
+        let mut account = Self::default();
+        let opened = account.deposit(cents);
+        assert!(opened.is_ok(), "an opening balance is a deposit: {cents}");
+        account
+    }
+
+    /// An account as it was stored: version; cash, reserved cash and deposits; holdings by symbol.
+    pub(super) fn from_parts(
+        version: u64,
+        [cash_cents, reserved_cents, deposited_cents]: [i64; 3],
+        holdings: Vec<(Symbol, Holding)>,
+    ) -> Self {
+        Self { cash_cents, reserved_cents, deposited_cents, holdings, version }
+    }
+
     /// All cash in cents, reserved or not; negative after late truths.
     pub fn cash_cents(&self) -> i64 {
         self.cash_cents

@@ -193,3 +193,22 @@ fn amounts_beyond_64_bits_change_nothing() {
     assert_eq!(account.apply_execution(&largest, NOTHING), Err(Overflow), "cash would overflow");
     assert_eq!(account, before);
 }
+
+#[test]
+fn what_is_brought_forward_has_its_cost_and_no_cash() {
+    let symbol = Symbol::new("IBM").unwrap();
+    let trade = |side, num_shares, cents| Trade {
+        symbol,
+        side,
+        num_shares,
+        price: PriceCents::new(cents).unwrap(),
+    };
+    let mut account = Account::default();
+    account.bring_forward(&trade(Side::Buy, 10, 100)).unwrap();
+    account.bring_forward(&trade(Side::Sell, 4, 150)).unwrap();
+    let holding = account.holding(symbol);
+    assert_eq!((holding.shares(), holding.cost_basis_cents()), (6, 600));
+    assert_eq!(holding.realized_profit_cents(), 200);
+    assert_eq!((account.cash_cents(), account.deposited_cents()), (0, 400), "1000 in, 600 out");
+    assert!(account.is_balanced());
+}

@@ -1,8 +1,8 @@
 //! Users' money: cash, reservations, the shares held, their cost and the profit made with them. Pure:
 //! no I/O, no clock, no random numbers.
 //!
-//! **The engine does not use it yet.** It is the core of accounts; what will surround it is described
-//! in `docs/design/accounts.md`.
+//! It is the core of accounts: `order::booking` books by it what happens to orders, in the engine and
+//! in the store alike. What surrounds it is described in `docs/design/accounts.md`.
 //!
 //! An [`Account`] changes only by a [`Movement`]. The amounts that a movement adds to the ledger
 //! accounts sum to zero, in cents and in shares, so that the books of all users balance against the
@@ -45,6 +45,7 @@ mod movement;
 mod operations;
 mod refusal;
 mod reservation;
+mod stored;
 
 pub use account::Account;
 pub use cents::Overflow;
@@ -52,6 +53,7 @@ pub use holding::{Booked, Holding, Trade};
 pub use movement::{Ledger, Movement, Posting, Unit};
 pub use refusal::{MAX_CASH_MOVEMENT_CENTS, Refusal};
 pub use reservation::{Held, OrderFunds, Reservation, collar_price};
+pub use stored::{STORED_ACCOUNT_FORMAT, StoredAccountError};
 
 #[cfg(test)]
 mod average_cost_tests;

@@ -111,6 +111,13 @@ impl Movement {
         })
     }
 
+    /// This movement with its cash moved outside: the user has it already, or pays elsewhere.
+    pub(super) fn without_cash(&self) -> Result<Self, Overflow> {
+        assert_eq!(self.reserved_cash_cents, 0, "what is outside is not reserved");
+        let clearing_cents = sum(self.clearing_cents, self.available_cash_cents)?;
+        Ok(Self { available_cash_cents: 0, clearing_cents, ..*self })
+    }
+
     /// The movement that takes this one back.
     pub(super) fn reversed(&self) -> Result<Self, Overflow> {
         self.each(&Self::default(), |amount, _| negative(amount))

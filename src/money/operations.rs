@@ -9,21 +9,15 @@ use super::reservation::Held;
 use crate::types::{PriceCents, Shares, Symbol};
 
 impl Account {
-    /// Reserves the cash of a new buy.
+    /// What a new buy would reserve.
     ///
     /// # Errors
     /// [`Refusal::InsufficientBuyingPower`].
-    pub fn reserve_buy(
-        &mut self,
-        num_shares: Shares,
-        price: PriceCents,
-    ) -> Result<Movement, Refusal> {
+    pub fn check_buy(&self, num_shares: Shares, price: PriceCents) -> Result<Held, Refusal> {
         let available_cents = self.buying_power_cents();
         let needed = value_cents(num_shares, price);
         match needed {
-            Ok(needed_cents) if needed_cents <= available_cents => {
-                Ok(self.book(Held::Cash(needed_cents).reserved()?)?)
-            }
+            Ok(needed_cents) if needed_cents <= available_cents => Ok(Held::Cash(needed_cents)),
             Ok(_) | Err(Overflow) => {
                 let needed_cents = needed.unwrap_or(i64::MAX);
                 Err(Refusal::InsufficientBuyingPower { available_cents, needed_cents })
@@ -31,25 +25,45 @@ impl Account {
         }
     }
 
-    /// Reserves the shares of a new sell.
+    /// What a new sell would reserve.
     ///
     /// # Errors
     /// [`Refusal::InsufficientShares`].
-    pub fn reserve_sell(
-        &mut self,
-        symbol: Symbol,
-        num_shares: Shares,
-    ) -> Result<Movement, Refusal> {
+    pub fn check_sell(&self, symbol: Symbol, num_shares: Shares) -> Result<Held, Refusal> {
         let available_shares = self.holding(symbol).available_shares();
         match i64::try_from(num_shares) {
-            Ok(needed) if needed <= available_shares => {
-                Ok(self.book(Held::Shares(symbol, needed).reserved()?)?)
-            }
+            Ok(needed) if needed <= available_shares => Ok(Held::Shares(symbol, needed)),
             Ok(_) | Err(_) => {
                 let needed_shares = num_shares;
                 Err(Refusal::InsufficientShares { available_shares, needed_shares })
             }
         }
+    }
+
+    /// Reserves the cash of a new buy.
+    ///
+    /// # Errors
+    /// As [`check_buy`](Self::check_buy).
+    pub fn reserve_buy(
+        &mut self,
+        num_shares: Shares,
+        price: PriceCents,
+    ) -> Result<Movement, Refusal> {
+        let held = self.check_buy(num_shares, price)?;
+        Ok(self.book(held.reserved()?)?)
+    }
+
+    /// Reserves the shares of a new sell.
+    ///
+    /// # Errors
+    /// As [`check_sell`](Self::check_sell).
+    pub fn reserve_sell(
+        &mut self,
+        symbol: Symbol,
+        num_shares: Shares,
+    ) -> Result<Movement, Refusal> {
+        let held = self.check_sell(symbol, num_shares)?;
+        Ok(self.book(held.reserved()?)?)
     }
 
     /// Changes the reservation of an order from what it held before a change to what it holds after.
@@ -104,6 +118,17 @@ impl Account {
         let booked = self.holding(by.symbol).after(&reversal)?.booked(by)?;
         let movement = reversal.and(&by.movement(booked)?)?.and(&before.changed_to(after)?)?;
         Ok((booked, self.book(movement)?))
+    }
+
+    /// Counts an execution of before there were accounts: its shares come in, or go, with what they
+    /// cost, and no cash, which was kept elsewhere.
+    ///
+    /// # Errors
+    /// [`Overflow`].
+    pub fn bring_forward(&mut self, trade: &Trade) -> Result<Movement, Overflow> {
+        let booked = self.holding(trade.symbol).booked(trade)?;
+        let movement = trade.movement(booked)?.without_cash()?;
+        self.book(movement)
     }
 
     /// Adds cash from outside.

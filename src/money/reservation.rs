@@ -5,8 +5,10 @@ use super::movement::Movement;
 use crate::types::{MAX_PRICE_CENTS, PriceCents, Shares, Symbol};
 
 /// What each share of an order that is left to execute reserves. Decided when the order is created
-/// and part of its record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// and part of its record. Append new kinds at the end: the position is part of the format.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub enum Reservation {
     /// Nothing: the order was not checked against its account.
     #[default]

@@ -36,6 +36,7 @@ pub(super) fn different_fields(one: &OrderParts, other: &OrderParts) -> Vec<Fiel
         ending,
         user_cancelled,
         taken_back,
+        reservation,
         executions,
         cases,
     } = one;
@@ -75,6 +76,7 @@ pub(super) fn different_fields(one: &OrderParts, other: &OrderParts) -> Vec<Fiel
     compare("ending", optional_word(ending), optional_word(&other.ending));
     compare("user_cancelled", word(user_cancelled), word(&other.user_cancelled));
     compare("taken_back", word(taken_back), word(&other.taken_back));
+    compare("reservation", word(reservation), word(&other.reservation));
     let numbers = |cases: &[OpenCase]| {
         let numbers: Vec<String> = cases.iter().map(|open| open.number.to_string()).collect();
         numbers.join(", ")
@@ -106,17 +108,19 @@ fn quoted(text: Option<&str>) -> String {
     text.map_or_else(none, |text| format!("{text:?}"))
 }
 
+/// The execution of the same id in a list that is sorted by id.
+fn find<'a>(all: &'a [ExecutionPart], wanted: &ExecutionPart) -> Option<&'a ExecutionPart> {
+    let at = all.binary_search_by(|part| part.id.cmp(&wanted.id)).ok()?;
+    all.get(at)
+}
+
 /// Both lists are sorted by id.
 fn compare_executions(
     one: &[ExecutionPart],
     other: &[ExecutionPart],
     found: &mut Vec<FieldDifference>,
 ) {
-    let find = |all: &[ExecutionPart], wanted: &ExecutionPart| {
-        let at = all.binary_search_by(|part| part.id.cmp(&wanted.id)).ok();
-        at.and_then(|at| all.get(at)).map(|part| part.execution)
-    };
-    let words = |execution| match execution {
+    let words = |part: Option<&ExecutionPart>| match part.map(|part| part.execution) {
         Some(
             Execution::Counted { num_shares, price } | Execution::Booked { num_shares, price },
         ) => {
@@ -127,14 +131,19 @@ fn compare_executions(
         None => none(),
     };
     for part in one {
-        let (here, there) = (Some(part.execution), find(other, part));
-        if here != there {
-            found.push((format!("execution {}", part.id), words(here), words(there)));
+        let there = find(other, part);
+        if there.map(|there| there.execution) != Some(part.execution) {
+            let id = format!("execution {}", part.id);
+            found.push((id, words(Some(part)), words(there)));
+        } else if let Some(there) = there
+            && there.profit_cents != part.profit_cents
+        {
+            let id = format!("profit of execution {}", part.id);
+            found.push((id, optional(part.profit_cents), optional(there.profit_cents)));
         }
     }
     for part in other.iter().filter(|part| find(one, part).is_none()) {
-        let there = words(Some(part.execution));
-        found.push((format!("execution {}", part.id), words(None), there));
+        found.push((format!("execution {}", part.id), words(None), words(Some(part))));
     }
 }
 
@@ -151,6 +160,9 @@ mod tests {
         let mut other = one.clone();
         other.symbol = Symbol::new("SPY").unwrap();
         other.updated_at = TimestampMicros::new(7);
+        other.executions[0].profit_cents = Some(-7);
+        let found = different_fields(&one, &other);
+        assert!(found.contains(&("profit of execution e1".into(), "0".into(), "-7".into())));
         other.executions.clear();
         let found = different_fields(&one, &other);
         let names: Vec<&str> = found.iter().map(|(name, ..)| name.as_str()).collect();

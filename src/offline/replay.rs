@@ -89,7 +89,11 @@ impl<'a> Replay<'a> {
                 self.orders.insert(order.order().order_id, Replayed::new(order));
                 return Ok(None);
             }
-            Event::UnmatchedReport(_) | Event::FeedPosition(_) => return Ok(None),
+            Event::UnmatchedReport(_)
+            | Event::FeedPosition(_)
+            | Event::CashMoved(_)
+            | Event::AccountAdopted(_)
+            | Event::AccountsBegun(_) => return Ok(None),
         };
         Ok(self.orders.get(&order_id).map(|known| &known.order))
     }

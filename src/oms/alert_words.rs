@@ -42,6 +42,9 @@ const fn words(anomaly: Anomaly) -> &'static str {
             "a report does not match the order and is dropped: the order's quarantine is full"
         }
         Anomaly::MisfitConfirmed => "the exchange confirmed a mismatched report, which now counts",
+        Anomaly::BeyondAccount => {
+            "an execution has amounts beyond any account and is not in that of its user"
+        }
         Anomaly::TakenBack => "the exchange's record proves that an execution does not count",
     }
 }

@@ -60,6 +60,7 @@ fn log_with_stuck_orders(directory: &Path, count: usize) {
             num_shares: request.num_shares,
             created_at: now,
             submit_before: now,
+            reservation: crate::money::Reservation::Nothing,
         });
         let payload = encoder.encode(&event).unwrap().to_vec();
         loop {

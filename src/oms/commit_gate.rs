@@ -244,6 +244,8 @@ fn waits_for_postgres(effect: &Effect) -> bool {
             CreateReply::Halted(_)
             | CreateReply::ExchangeAway
             | CreateReply::ExchangeBusy
+            | CreateReply::Unfunded(_)
+            | CreateReply::PriceUnavailable
             | CreateReply::NoRoom
             | CreateReply::OutcomeUnknown
             | CreateReply::Unavailable => false,
@@ -284,7 +286,7 @@ mod tests {
         decided.events.extend([Event::Created(created(7)), accepted(7)]);
         let reply = CancelReply::Pending(order());
         decided.effects.extend([
-            Effect::Publish { order: order(), event: Some(1) },
+            Effect::Publish { order: order(), event: Some(1), account: None },
             Effect::Submit(order()),
             Effect::Query(OrderId::from_u128(7)),
             Effect::ReplyCancel { to: ReplyTo(1), reply },

@@ -81,6 +81,7 @@ impl Story {
             limit_price: PriceCents::new(100).ok(),
             time_in_force: TimeInForce::Day,
             num_shares: SHARES,
+            last_price: None,
             created_at: self.now,
         };
         self.engines.create(self.now, request, ReplyTo(number), &mut self.out);

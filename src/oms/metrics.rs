@@ -49,6 +49,7 @@ pub struct OmsMetrics {
     pub(super) quarantined: Counter,
     pub(super) quarantine_full: Counter,
     pub(super) misfits_confirmed: Counter,
+    pub(super) beyond_account: Counter,
     pub(super) taken_back: Counter,
     pub(super) reports_given_up: Counter,
     pub(super) report_overflows: Counter,
@@ -176,6 +177,11 @@ impl OmsMetrics {
                 "Executions that do not fit, confirmed by the exchange",
                 &self.misfits_confirmed,
             ),
+            (
+                "orders_beyond_account",
+                "Executions with amounts that no account holds",
+                &self.beyond_account,
+            ),
             ("orders_taken_back", "Executions that a record proved void", &self.taken_back),
             ("orders_reports_given_up", "Unmatched reports that expired", &self.reports_given_up),
             (
@@ -251,6 +257,7 @@ impl OmsMetrics {
                 Anomaly::QuarantineFull => self.quarantine_full.inc(),
                 Anomaly::MisfitConfirmed => self.misfits_confirmed.inc(),
                 Anomaly::TakenBack => self.taken_back.inc(),
+                Anomaly::BeyondAccount => self.beyond_account.inc(),
             },
             Alert::ReportsExpired { count } => self.reports_given_up.inc_by(count as u64),
             Alert::ReportsOverflowed { count } => self.report_overflows.inc_by(count as u64),

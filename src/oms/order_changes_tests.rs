@@ -179,6 +179,7 @@ impl World {
             num_shares: 1_000,
             created_at: self.at(),
             submit_before: self.at(),
+            reservation: crate::money::Reservation::Nothing,
         };
         let tracked = TrackedOrder::new(&created);
         self.orders.insert(created.order_id, tracked.clone());

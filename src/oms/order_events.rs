@@ -279,6 +279,7 @@ mod tests {
             num_shares: number,
             created_at: TimestampMicros::new(1),
             submit_before: TimestampMicros::new(2),
+            reservation: crate::money::Reservation::Nothing,
         };
         Arc::clone(TrackedOrder::new(&created).order())
     }

@@ -24,6 +24,7 @@ fn order(number: u128) -> Arc<Order> {
         num_shares: 1,
         created_at: TimestampMicros::new(1),
         submit_before: TimestampMicros::new(2),
+        reservation: crate::money::Reservation::Nothing,
     };
     Arc::clone(TrackedOrder::new(&created).order())
 }

@@ -10,6 +10,7 @@ use super::order_pages::OrderPage;
 use super::order_store::{OrderStore, StoreUnavailable};
 use super::reads::OrderReads;
 use crate::engine::{CancelReply, CreateOrder, CreateReply, cancel_answer};
+use crate::money::Account;
 use crate::order::{ListedExecution, Order, PageRequest};
 use crate::types::{ClientOrderId, OrderId, UserId};
 use crate::wal::Lsn;
@@ -125,6 +126,14 @@ impl OrderService {
         key: &ClientOrderId,
     ) -> Result<Option<Arc<Order>>, StoreUnavailable> {
         self.reads.by_key_as_shown(user, key).await
+    }
+
+    /// A user's account, as committed; an empty one for a user who has never had money.
+    ///
+    /// # Errors
+    /// The store cannot be read, or is Postgres, which has no accounts yet.
+    pub async fn account(&self, user: &UserId) -> Result<Arc<Account>, StoreUnavailable> {
+        self.reads.account(user).await
     }
 
     /// The next of a user's orders that a request selects. There may be few or none of them although there

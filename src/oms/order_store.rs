@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::index::{EndedOrders, Index, IndexError, IndexReaders, ReusedId};
+use crate::money::Account;
 use crate::order::{ListedExecution, Order, PageRequest, list_executions};
 use crate::projection::{
     LogPosition, OrderList, PostgresRead, PostgresReadError, PostgresReads, Progress,
@@ -149,6 +150,18 @@ impl OrderStore {
             Self::Postgres(postgres) => {
                 postgres.own(postgres.reads.executions(user, order_id).await)
             }
+        }
+    }
+
+    /// A user's account; an empty one for a user who has never had money. Postgres has none yet.
+    pub(super) async fn account(&self, user: &UserId) -> Result<Account, StoreUnavailable> {
+        match self {
+            Self::Local(readers) => {
+                let user = user.clone();
+                let found = ask_index(readers, move |index| index.account(&user)).await?;
+                Ok(found.unwrap_or_default())
+            }
+            Self::Postgres(_) => Err(StoreUnavailable),
         }
     }
 

@@ -32,6 +32,11 @@ fn hasty(exchange: &FakeExchange) -> OmsOptions {
     }
 }
 
+/// The record of this number after the first one, with which accounts begin.
+fn record(number: u64) -> Lsn {
+    Lsn(1 + number)
+}
+
 impl Node {
     /// An order as readers see it, if they do.
     fn shown(&self, user: &UserId, order_id: OrderId) -> Option<Arc<Order>> {
@@ -39,8 +44,8 @@ impl Node {
     }
 
     fn wait_for_log(&self, last: u64) {
-        while self.log.committed() < Lsn(last) {
-            self.log.wait(Lsn(last - 1), Duration::from_secs(1));
+        while self.log.committed() < record(last) {
+            self.log.wait(record(last - 1), Duration::from_secs(1));
         }
     }
 
@@ -62,11 +67,11 @@ fn the_exchange_gets_an_order_before_postgres_and_everyone_else_after_it() {
     // Created and accepted.
     node.wait_for_log(2);
     assert_eq!(node.shown(&user, order_id), None);
-    postgres.reach(0, Lsn(1));
+    postgres.reach(0, record(1));
     node.wait_until(|node| node.shown(&user, order_id).is_some());
     assert_eq!(node.shown(&user, order_id).unwrap().status, Status::Pending);
     assert!(waiting.try_recv().is_err(), "Postgres does not have the outcome");
-    postgres.reach(0, Lsn(2));
+    postgres.reach(0, record(2));
     let CreateReply::Accepted(order) = waiting.recv().unwrap() else { panic!("not accepted") };
     assert_eq!(node.shown(&user, order_id), Some(order));
     node.stop();
@@ -82,17 +87,17 @@ fn after_the_reply_timeout_a_client_gets_the_order_as_shown() {
     let node = Node::start_with_postgres(directory.path(), options, &postgres);
     let waiting = node.send(request("alice", None, 10)).unwrap();
     node.wait_for_log(2);
-    postgres.reach(0, Lsn(1));
+    postgres.reach(0, record(1));
     let CreateReply::Pending(order) = waiting.recv().unwrap() else { panic!("not pending") };
     assert_eq!((order.status, order.version), (Status::Pending, 1));
     assert_eq!(node.shown(&order.user, order.order_id), Some(Arc::clone(&order)));
-    postgres.reach(0, Lsn(2));
+    postgres.reach(0, record(2));
     let order = node.wait_for(&order, Status::Submitted);
 
     let waiting = node.commands.cancel(order.user.clone(), order.order_id).unwrap();
     exchange.wait_until(|book| book.cancel_batches.len() == 1);
     node.wait_for_log(4);
-    postgres.reach(0, Lsn(3));
+    postgres.reach(0, record(3));
     let CancelReply::Pending(pending) = waiting.recv().unwrap() else { panic!("not pending") };
     assert_eq!(pending.status, Status::PendingCancel);
     let stranger = UserId::new("mallory").unwrap();
@@ -102,7 +107,7 @@ fn after_the_reply_timeout_a_client_gets_the_order_as_shown() {
         Ok(CancelReply::NotFound),
         "a stranger gets the same answer before and after the timeout"
     );
-    postgres.reach(0, Lsn(4));
+    postgres.reach(0, record(4));
     node.wait_for(&order, Status::Cancelled);
     node.stop();
 }
@@ -178,7 +183,7 @@ fn after_a_restart_nobody_reads_before_postgres_has_caught_up() {
     let cancelled = node.commands.cancel(order.user.clone(), order.order_id).unwrap();
     exchange.wait_until(|book| book.cancel_batches.len() == 1);
 
-    postgres.reach(0, Lsn(1));
+    postgres.reach(0, record(1));
     assert!(!node.service.is_readable());
     node.wait_for_log(4);
     postgres.reach(0, node.log.committed());
@@ -196,7 +201,7 @@ fn posted_lines_are_confirmed_without_postgres() {
     let node = Node::start_with_postgres(directory.path(), patient(&exchange), &postgres);
     let waiting = node.send(request("alice", None, 10)).unwrap();
     node.wait_for_log(2);
-    postgres.reach(0, Lsn(2));
+    postgres.reach(0, record(2));
     let CreateReply::Accepted(order) = waiting.recv().unwrap() else { panic!("not accepted") };
     let line: Value = trade(&exchange, 1, &order, 10);
     let posted =
@@ -216,7 +221,7 @@ fn a_mass_cancel_is_answered_when_shown_or_after_its_timeout() {
     let node = Node::start_with_postgres(directory.path(), hasty(&exchange), &postgres);
     let waiting = node.send(request("alice", None, 10)).unwrap();
     node.wait_for_log(2);
-    postgres.reach(0, Lsn(2));
+    postgres.reach(0, record(2));
     assert!(waiting.recv().is_ok());
     let everything = CancelScope { user: None, symbol: None };
     let first = node.commands.mass_cancel(everything.clone()).unwrap();

@@ -89,7 +89,11 @@ impl Publisher {
     /// Shows the new versions among these effects, then tells who watches their users.
     pub(super) fn publish(&mut self, free: &[GatedEffect], now: Moment) {
         for GatedEffect { effect, gate, change, .. } in free {
-            if let Effect::Publish { order, .. } = effect {
+            if let Effect::Publish { order, account, .. } = effect {
+                if let Some(account) = account {
+                    // Ahead of its order: who sees the order sees the account.
+                    self.readers.views.publish_account(&order.user, Arc::clone(account));
+                }
                 self.ended.note(order, *gate, now.monotonic);
                 match change {
                     Some(lsn) => {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::order_store::{OrderStore, StoreUnavailable, Stored, StoredKey};
 use super::views::CommittedViews;
+use crate::money::Account;
 use crate::order::{ListedExecution, Order};
 use crate::runtime::timeout;
 use crate::types::{ClientOrderId, OrderId, UserId};
@@ -122,6 +123,19 @@ impl OrderReads {
                 }
             }
         }
+    }
+
+    /// A user's account; an empty one for a user who has never had money.
+    pub(super) async fn account(&self, user: &UserId) -> Result<Arc<Account>, StoreUnavailable> {
+        self.check_readable()?;
+        let in_memory = || self.views.user(user).and_then(|view| view.account.clone());
+        if let Some(account) = in_memory() {
+            return Ok(account);
+        }
+        let stored = self.store.account(user).await?;
+        // It may have moved meanwhile, and somebody may have seen that.
+        let newer = in_memory().filter(|newer| newer.version() > stored.version());
+        Ok(newer.unwrap_or_else(|| Arc::new(stored)))
     }
 
     /// The order that a user's idempotency key names.

@@ -1,6 +1,8 @@
 //! Recovery of the orders thread's state: open orders from the store, then the log after the
 //! store's position.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 
@@ -10,9 +12,13 @@ use super::error::OmsError;
 use super::views::CommittedViews;
 use crate::engine::{Engine, EngineOptions, Engines};
 use crate::index::{Index, IndexError};
-use crate::order::{Event, decode};
-use crate::types::{TimestampMicros, USER_PARTITIONS, UserPartition};
+use crate::money::Account;
+use crate::order::{Event, TrackedOrder, booking, decode};
+use crate::types::{OrderId, TimestampMicros, USER_PARTITIONS, UserId, UserPartition};
 use crate::wal::{self, RecordView, Recovery, VisitError, WalError, WalOptions};
+
+/// Orders that are read from the store at a time.
+const SCANNED_AT_ONCE: usize = 1_024;
 
 /// The recovered state.
 #[derive(Debug)]
@@ -60,10 +66,18 @@ pub(crate) fn load(
 
 fn load_open(store: &Index, options: EngineOptions, threads: usize) -> Result<Engines, OmsError> {
     let next = AtomicU8::new(0);
+    let keeps_accounts = store.keeps_accounts()?;
     let loaded = in_parallel(threads, || {
         let mut loaded = Vec::new();
         while let Some(partition) = next_partition(&next) {
             let mut engine = Engine::default();
+            if keeps_accounts {
+                engine.keep_accounts();
+            }
+            // Also where the store is amid the records with which accounts begin.
+            store.load_accounts(partition, &mut |user, account| {
+                engine.load_account(user, account);
+            })?;
             store.load_open(partition, &mut |order| engine.load(order))?;
             loaded.push((partition, engine));
         }
@@ -117,11 +131,53 @@ pub(crate) fn replay<L>(
         last_time = last_time.max(event.at());
         replay_event(&mut engines, store, &event)
     })?;
+    if engines.lacks_accounts() {
+        let accounts = accounts_of_orders(&engines, store)?;
+        if !accounts.is_empty() {
+            let accounts = accounts.len();
+            tracing::info!(accounts, "accounts begin with what the orders come to, and no cash");
+        }
+        engines.bring_accounts(accounts);
+    }
     let views = CommittedViews::since(last);
     publish(&engines, &views, threads);
     let feed_position =
         engines.feed_position().map(|(session, sequence)| (session.clone(), sequence));
     Ok(Recovered { engines, views, wal, feed_position, last_time })
+}
+
+/// What all orders come to, of a log that has no accounts yet, by user. Orders count in the sequence
+/// of their ids: those that are not in memory have ended, and the store has them in that sequence.
+fn accounts_of_orders(
+    engines: &Engines,
+    store: &Index,
+) -> Result<Vec<(UserId, Account)>, IndexError> {
+    let mut accounts: BTreeMap<UserId, Account> = BTreeMap::new();
+    let mut count = |order: &TrackedOrder| {
+        if order.executions().iter().any(|(_, execution)| execution.counted().is_some()) {
+            let account = accounts.entry(order.order().user.clone()).or_default();
+            booking::bring_forward(order, account);
+        }
+    };
+    let mut in_memory: Vec<OrderId> = engines.orders().map(|order| order.order_id).collect();
+    in_memory.sort_unstable();
+    let mut in_memory = in_memory.into_iter().filter_map(|id| engines.tracked(id)).peekable();
+    let mut scan = store.scan_orders()?;
+    loop {
+        let stored = scan.next_orders(SCANNED_AT_ONCE, |order_id| !engines.has(order_id))?;
+        if stored.is_empty() {
+            break;
+        }
+        for order in &stored {
+            let order_id = order.order().order_id;
+            while let Some(older) = in_memory.next_if(|one| one.order().order_id < order_id) {
+                count(older);
+            }
+            count(order);
+        }
+    }
+    in_memory.for_each(count);
+    Ok(accounts.into_iter().collect())
 }
 
 /// The latest time of the open orders, for a store written by an older program.
@@ -145,6 +201,11 @@ fn publish(engines: &Engines, views: &CommittedViews, threads: usize) {
         while let Some(partition) = next_partition(&next) {
             for order in engines.orders_of(partition) {
                 views.publish(order.clone());
+                if let Some(account) = engines.account(&order.user)
+                    && views.user(&order.user).is_none_or(|view| view.account.is_none())
+                {
+                    views.publish_account(&order.user, Arc::new(account.clone()));
+                }
             }
         }
     });
@@ -178,3 +239,7 @@ fn in_parallel<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
 fn available_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get().min(USER_PARTITIONS))
 }
+
+#[cfg(test)]
+#[path = "recover_tests.rs"]
+mod tests;

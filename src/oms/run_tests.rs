@@ -22,8 +22,8 @@ fn an_order_is_accepted_filled_and_found_after_a_restart() {
     assert_eq!(order.status, Status::Submitted);
     assert!(node.read(&order).version >= order.version, "reads show what was answered");
     node.feed.try_send(OrderFeedMessage::Session { session: "s".into(), sequence: 0 }).unwrap();
-    // Created, accepted, and the position: the open order has been reconciled.
-    wait_until(|| node.metrics.events.get() >= 3);
+    // Accounts begun, created, accepted, and the position: the open order has been reconciled.
+    wait_until(|| node.metrics.events.get() >= 4);
     node.line(trade(&exchange, 1, &order, 4));
     node.line(trade(&exchange, 1, &order, 4));
     node.line(trade(&exchange, 2, &order, 6));

@@ -204,6 +204,7 @@ pub(super) fn request(user: &str, key: Option<&str>, num_shares: Shares) -> Crea
         limit_price: PriceCents::new(18_000).ok(),
         time_in_force: TimeInForce::Day,
         num_shares,
+        last_price: None,
         created_at: now,
     }
 }

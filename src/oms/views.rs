@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use compact_str::CompactString;
 use dashmap::DashMap;
+use dashmap::mapref::one::RefMut;
 use imbl::OrdMap;
 
+use crate::money::Account;
 use crate::order::Order;
 use crate::sync::{WaitError, Watermark};
 use crate::types::{OrderId, TimestampMicros, USER_PARTITIONS, UserId, UserPartition};
@@ -55,6 +57,9 @@ pub struct UserView {
     /// By id, which is by age: the last is the newest. A newer view shares everything that did not
     /// change with this one.
     pub orders: OrdMap<OrderId, Arc<Order>>,
+    /// The user's account; `None` if it has not moved since they had no order in memory: then the
+    /// store has it.
+    pub account: Option<Arc<Account>>,
     /// The newest changes: all after [`changes_from`](Self::changes_from), oldest first. Few, and
     /// none once the store has them: those of this user's last second or two.
     pub(super) changes: Vec<(Lsn, Arc<Order>)>,
@@ -194,6 +199,29 @@ impl CommittedViews {
         Lsn(self.came_of(user.partition()).load(Ordering::Acquire))
     }
 
+    /// Publishes the account of a user, together with an order of theirs. Only the orders thread
+    /// publishes.
+    pub(crate) fn publish_account(&self, user: &UserId, account: Arc<Account>) {
+        let mut view = self.view_mut(user);
+        let version = account.version();
+        let before = Arc::make_mut(&mut view).account.replace(account);
+        assert!(
+            before.is_none_or(|before| before.version() <= version),
+            "an account never goes back for any reader"
+        );
+    }
+
+    /// The view of a user, who gets one.
+    fn view_mut(&self, user: &UserId) -> RefMut<'_, UserId, Arc<UserView>> {
+        match self.0.users.get_mut(user) {
+            Some(view) => view,
+            None => self.0.users.entry(user.clone()).or_insert_with(|| {
+                let changes_from = Lsn(self.0.forgotten.load(Ordering::Relaxed));
+                Arc::new(UserView { changes_from, ..UserView::default() })
+            }),
+        }
+    }
+
     /// Publishes an order in a state that was public before. Only the orders thread publishes.
     pub(crate) fn publish(&self, order: Arc<Order>) {
         self.change(order, |_, _| {});
@@ -220,13 +248,7 @@ impl CommittedViews {
     }
 
     fn change(&self, order: Arc<Order>, note: impl FnOnce(&mut UserView, Arc<Order>)) {
-        let mut view = match self.0.users.get_mut(&order.user) {
-            Some(view) => view,
-            None => self.0.users.entry(order.user.clone()).or_insert_with(|| {
-                let changes_from = Lsn(self.0.forgotten.load(Ordering::Relaxed));
-                Arc::new(UserView { changes_from, ..UserView::default() })
-            }),
-        };
+        let mut view = self.view_mut(&order.user);
         let view = Arc::make_mut(&mut view);
         note(view, Arc::clone(&order));
         let version = order.version;

@@ -5,6 +5,7 @@ use compact_str::CompactString;
 use super::case::{Case, CaseDecision, OperatorAct};
 use super::fill::Fill;
 use super::user_field::AsText;
+use crate::money::Reservation;
 use crate::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, OrderType, PriceCents, Shares, Side,
     Symbol, TimeInForce, TimestampMicros, UserId,
@@ -28,6 +29,8 @@ pub struct Created {
     pub created_at: TimestampMicros,
     /// Deadline: the exchange refuses the order after it.
     pub submit_before: TimestampMicros,
+    /// What each share left reserves while the order is open.
+    pub reservation: Reservation,
 }
 
 impl Created {

@@ -3,24 +3,28 @@
 
 use std::mem;
 
-use compact_str::CompactString;
 use rkyv::api::low::{LowSerializer, to_bytes_in_with_alloc};
 use rkyv::rancor;
 use rkyv::ser::allocator::{Arena, ArenaHandle};
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize};
 
+use super::account_event::{AccountAdopted, AccountSource, AccountsBegun, CashMoved};
 use super::case::OpenCase;
 use super::change::{Changed, Created, FeedPosition, UnmatchedReport};
+use super::earlier::{Adopted3, Created3, FeedPosition2};
 use super::event::{Adopted, Event};
+use super::parts::OrderParts;
 use super::payload::{PAYLOAD_ALIGNMENT, read};
-use super::stored::{OrderParts, StoredOrderError};
-use crate::types::TimestampMicros;
+use super::stored_error::StoredOrderError;
+use super::user_field::AsText;
+use crate::money::{Account, StoredAccountError};
+use crate::types::{TimestampMicros, UserId};
 
 /// Format version that this code writes. Any change of a record layout increments it; readers keep
 /// reading the previous ones. 2: more kinds of changes. 3: adopted orders, and feed positions with the
-/// sessions before.
-pub const RECORD_FORMAT_VERSION: u8 = 3;
+/// sessions before. 4: what orders reserve, the profit of executions of adopted ones, and accounts.
+pub const RECORD_FORMAT_VERSION: u8 = 4;
 /// Partition byte of records that belong to the node, not to a user.
 pub const NODE_PARTITION: u8 = u8::MAX;
 
@@ -35,6 +39,9 @@ const KIND_CHANGED: u8 = 2;
 const KIND_UNMATCHED_REPORT: u8 = 3;
 const KIND_FEED_POSITION: u8 = 4;
 const KIND_ADOPTED: u8 = 5;
+const KIND_CASH_MOVED: u8 = 6;
+const KIND_ACCOUNT_ADOPTED: u8 = 7;
+const KIND_ACCOUNTS_BEGUN: u8 = 8;
 
 /// The record of an adopted order.
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -45,18 +52,15 @@ struct AdoptedRecord {
     cases: Vec<OpenCase>,
 }
 
-/// A feed position as formats 1 and 2 have it.
+/// The record of an adopted account.
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-struct FeedPositionRecord2 {
-    session: CompactString,
-    sequence: u64,
+struct AccountAdoptedRecord {
+    #[rkyv(with = AsText)]
+    user: UserId,
     at: TimestampMicros,
-}
-
-impl From<FeedPositionRecord2> for FeedPosition {
-    fn from(FeedPositionRecord2 { session, sequence, at }: FeedPositionRecord2) -> Self {
-        Self { session, sequence, at, past: Vec::new() }
-    }
+    source: AccountSource,
+    /// As the store has it.
+    account: Vec<u8>,
 }
 
 /// Why a record cannot be written or read.
@@ -74,6 +78,9 @@ pub enum RecordError {
     /// The adopted order is in a state that no sequence of events produces.
     #[error("record of kind {kind} is no order")]
     Contradiction { kind: u8, source: StoredOrderError },
+    /// The adopted account is none.
+    #[error("record of kind {kind} is no account")]
+    NoAccount { kind: u8, source: StoredAccountError },
     /// The event does not fit a record.
     #[error("event of kind {kind} cannot be written")]
     Unwritable { kind: u8, source: rancor::Error },
@@ -88,6 +95,9 @@ impl Event {
             Self::UnmatchedReport(_) => KIND_UNMATCHED_REPORT,
             Self::FeedPosition(_) => KIND_FEED_POSITION,
             Self::Adopted(_) => KIND_ADOPTED,
+            Self::CashMoved(_) => KIND_CASH_MOVED,
+            Self::AccountAdopted(_) => KIND_ACCOUNT_ADOPTED,
+            Self::AccountsBegun(_) => KIND_ACCOUNTS_BEGUN,
         }
     }
 
@@ -102,7 +112,11 @@ impl Event {
             Self::Created(created) => created.order_id.partition().get(),
             Self::Changed(changed) => changed.order_id.partition().get(),
             Self::Adopted(adopted) => adopted.order.order().order_id.partition().get(),
-            Self::UnmatchedReport(_) | Self::FeedPosition(_) => NODE_PARTITION,
+            Self::CashMoved(moved) => moved.user.partition().get(),
+            Self::AccountAdopted(adopted) => adopted.user.partition().get(),
+            Self::UnmatchedReport(_) | Self::FeedPosition(_) | Self::AccountsBegun(_) => {
+                NODE_PARTITION
+            }
         }
     }
 }
@@ -134,6 +148,17 @@ impl EventEncoder {
                 let cases = mem::take(&mut parts.cases);
                 self.write(&AdoptedRecord { at: adopted.at, parts, cases })
             }
+            Event::CashMoved(moved) => self.write(&**moved),
+            Event::AccountAdopted(adopted) => {
+                let AccountAdopted { user, at, source, account } = &**adopted;
+                self.write(&AccountAdoptedRecord {
+                    user: user.clone(),
+                    at: *at,
+                    source: *source,
+                    account: account.to_bytes(),
+                })
+            }
+            Event::AccountsBegun(begun) => self.write(begun),
         }
         .map_err(|source| RecordError::Unwritable { kind: event.kind(), source })?;
         assert!(!self.buffer.is_empty(), "a record has a payload");
@@ -173,16 +198,36 @@ pub fn decode(kind: u8, format_version: u8, payload: &[u8]) -> Result<Event, Rec
         return Err(RecordError::UnknownFormat { format_version });
     }
     let event = match kind {
+        KIND_CREATED if format_version < 4 => {
+            read::<Created3>(payload).map(|created| Event::Created(created.into()))
+        }
         KIND_CREATED => read::<Created>(payload).map(Event::Created),
         KIND_CHANGED => read::<Changed>(payload).map(Event::Changed),
         KIND_UNMATCHED_REPORT => read::<UnmatchedReport>(payload).map(Event::UnmatchedReport),
-        KIND_FEED_POSITION if format_version < 3 => read::<FeedPositionRecord2>(payload)
-            .map(|position| Event::FeedPosition(position.into())),
+        KIND_FEED_POSITION if format_version < 3 => {
+            read::<FeedPosition2>(payload).map(|position| Event::FeedPosition(position.into()))
+        }
         KIND_FEED_POSITION => read::<FeedPosition>(payload).map(Event::FeedPosition),
-        KIND_ADOPTED => match read::<AdoptedRecord>(payload) {
-            Ok(record) => return adopted(record),
+        KIND_ADOPTED if format_version < 4 => match read::<Adopted3>(payload) {
+            Ok(Adopted3 { at, parts, cases }) => return adopted(at, parts.into(), cases),
             Err(error) => Err(error),
         },
+        KIND_ADOPTED => match read::<AdoptedRecord>(payload) {
+            Ok(AdoptedRecord { at, parts, cases }) => return adopted(at, parts, cases),
+            Err(error) => Err(error),
+        },
+        KIND_CASH_MOVED if format_version >= 4 => {
+            read::<CashMoved>(payload).map(|moved| Event::CashMoved(Box::new(moved)))
+        }
+        KIND_ACCOUNT_ADOPTED if format_version >= 4 => {
+            match read::<AccountAdoptedRecord>(payload) {
+                Ok(record) => return account_adopted(record),
+                Err(error) => Err(error),
+            }
+        }
+        KIND_ACCOUNTS_BEGUN if format_version >= 4 => {
+            read::<AccountsBegun>(payload).map(Event::AccountsBegun)
+        }
         _ => return Err(RecordError::UnknownKind { kind }),
     }
     .map_err(|source| RecordError::Invalid { kind, source })?;
@@ -190,8 +235,11 @@ pub fn decode(kind: u8, format_version: u8, payload: &[u8]) -> Result<Event, Rec
     Ok(event)
 }
 
-fn adopted(record: AdoptedRecord) -> Result<Event, RecordError> {
-    let AdoptedRecord { at, mut parts, cases } = record;
+fn adopted(
+    at: TimestampMicros,
+    mut parts: OrderParts,
+    cases: Vec<OpenCase>,
+) -> Result<Event, RecordError> {
     parts.cases = cases;
     let order = parts
         .into_tracked()
@@ -199,14 +247,27 @@ fn adopted(record: AdoptedRecord) -> Result<Event, RecordError> {
     Ok(Event::Adopted(Box::new(Adopted { at, order })))
 }
 
+fn account_adopted(record: AccountAdoptedRecord) -> Result<Event, RecordError> {
+    let AccountAdoptedRecord { user, at, source, account } = record;
+    let account = Account::from_bytes(&account)
+        .map_err(|source| RecordError::NoAccount { kind: KIND_ACCOUNT_ADOPTED, source })?;
+    Ok(Event::AccountAdopted(Box::new(AccountAdopted { user, at, source, account })))
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::money::{Booked, Reservation};
+    use crate::order::account_event::CashMovementKind;
     use crate::order::change::{CancelCause, Change, ReportKind};
     use crate::order::fill::Fill;
+    use crate::order::test_events::orders_of_every_kind;
     use crate::order::tracked::TrackedOrder;
     use crate::types::*;
     use proptest::prelude::*;
+
+    /// Number of the examples that are as format 3 has them.
+    const OLDER_EVENTS: usize = 13;
 
     pub(in crate::order) fn examples() -> Vec<Event> {
         let order_id = OrderId::new(1_732_400_000_000_000_000, 7, UserPartition::new(9).unwrap());
@@ -229,8 +290,13 @@ pub(super) mod tests {
             num_shares: 10,
             created_at: at,
             submit_before: at.saturating_add_micros(5),
+            reservation: Reservation::Nothing,
         };
         let market = Created { client_order_id: None, limit_price: None, ..created.clone() };
+        let sell = Created { reservation: Reservation::Shares, ..created.clone() };
+        let price = PriceCents::new(16_750).unwrap();
+        let buy =
+            Created { side: Side::Buy, reservation: Reservation::Cash(price), ..market.clone() };
         let external_order_id = ExternalOrderId::new("X-1").unwrap();
         let execution_id = ExecutionId::new("e1").unwrap();
         let changes = [
@@ -241,8 +307,9 @@ pub(super) mod tests {
             Change::Cancelled { cause: CancelCause::Unknown },
             Change::CancelRejected { reason: "".into() },
             Change::Filled(fill.clone()),
-            Change::Busted { execution_id },
+            Change::Busted { execution_id: execution_id.clone() },
         ];
+        let booked = Fill { execution_id: execution_id.clone(), ..fill.clone() };
         let changed = changes.map(|change| Event::Changed(Changed { order_id, at, change }));
         let (adopted, partial) = (created.clone(), Fill { num_shares: 3, ..fill.clone() });
         let kind = ReportKind::Filled(fill);
@@ -259,6 +326,25 @@ pub(super) mod tests {
         let mut order = TrackedOrder::new(&adopted);
         order.apply(&Changed { order_id, at, change: Change::Filled(partial) });
         events.push(Event::Adopted(Box::new(Adopted { at, order })));
+        assert_eq!(events.len(), OLDER_EVENTS, "what follows is newer than format 3");
+        let mut order = TrackedOrder::new(&buy);
+        events.extend([Event::Created(sell), Event::Created(buy)]);
+        order.apply(&Changed { order_id, at, change: Change::Filled(booked) });
+        order.set_booked(&execution_id, Some(Booked { profit_cents: -5 }));
+        events.push(Event::Adopted(Box::new(Adopted { at, order })));
+        let (user, mut account) = (UserId::new("alice").unwrap(), Account::default());
+        account.deposit(1_000).unwrap();
+        account.reserve_buy(2, price).unwrap_err();
+        account.reserve_buy(1, PriceCents::new(7).unwrap()).unwrap();
+        let (kind, by) = (CashMovementKind::Withdrawal, Some("ops".into()));
+        let (id, reason) = (long.into(), "asked for".into());
+        let moved = CashMoved { user: user.clone(), id, at, cents: 5, kind, by, reason };
+        let opening = CashMoved { kind: CashMovementKind::Opening, by: None, ..moved.clone() };
+        let (source, begun) = (AccountSource::Orders, AccountsBegun { at });
+        let adopted = AccountAdopted { user, at, source, account };
+        events.extend([moved, opening].map(|moved| Event::CashMoved(Box::new(moved))));
+        events.push(Event::AccountAdopted(Box::new(adopted)));
+        events.push(Event::AccountsBegun(begun));
         events
     }
 
@@ -276,20 +362,6 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_feed_position_of_an_older_format_is_read() {
-        let at = TimestampMicros::new(7);
-        let mut encoder = EventEncoder::new();
-        let older = FeedPositionRecord2 { session: "7 again".into(), sequence: 9, at };
-        encoder.write(&older).unwrap();
-        for format_version in [1, 2] {
-            let read = decode(KIND_FEED_POSITION, format_version, &encoder.buffer).unwrap();
-            let expected =
-                FeedPosition { session: "7 again".into(), sequence: 9, at, past: Vec::new() };
-            assert_eq!(read, Event::FeedPosition(expected));
-        }
-    }
-
-    #[test]
     fn newer_kinds_and_formats_are_rejected() {
         let mut encoder = EventEncoder::new();
         let event = examples().remove(0);
@@ -299,10 +371,21 @@ pub(super) mod tests {
         assert!(matches!(newer, Err(RecordError::UnknownFormat { .. })));
     }
 
+    /// Events of every kind that format 3 has, with what it has of them.
+    pub(in crate::order) fn older_events() -> Vec<Event> {
+        let mut events = examples();
+        events.truncate(OLDER_EVENTS);
+        let at = TimestampMicros::new(1_732_400_000_000_123);
+        for order in orders_of_every_kind() {
+            events.push(Event::Adopted(Box::new(Adopted { at, order })));
+        }
+        events
+    }
+
     proptest! {
         #[test]
         fn hostile_bytes_never_panic(
-            kind in 0..7_u8,
+            kind in 0..9_u8,
             mut bytes in proptest::collection::vec(any::<u8>(), 0..256),
         ) {
             drop(decode(kind, RECORD_FORMAT_VERSION, &bytes));

@@ -5,6 +5,7 @@ use std::iter;
 use serde_json::{Map, Value, json};
 use strum::VariantNames;
 
+use super::account_event::AccountAdopted;
 use super::case::Case;
 use super::change::{Change, Changed, Created, FeedPosition, ReportKind, UnmatchedReport};
 use super::event::Event;
@@ -14,7 +15,14 @@ use crate::types::OrderId;
 /// All names that [`Event::name`] returns.
 pub fn event_names() -> impl Iterator<Item = &'static str> {
     let changes = Change::VARIANTS.iter().copied();
-    iter::once("created").chain(changes).chain(["held_report", "feed_position", "adopted"])
+    iter::once("created").chain(changes).chain([
+        "held_report",
+        "feed_position",
+        "adopted",
+        "cash_moved",
+        "account_adopted",
+        "accounts_begun",
+    ])
 }
 
 impl Event {
@@ -26,6 +34,9 @@ impl Event {
             Self::UnmatchedReport(_) => "held_report",
             Self::FeedPosition(_) => "feed_position",
             Self::Adopted(_) => "adopted",
+            Self::CashMoved(_) => "cash_moved",
+            Self::AccountAdopted(_) => "account_adopted",
+            Self::AccountsBegun(_) => "accounts_begun",
         }
     }
 
@@ -35,7 +46,11 @@ impl Event {
             Self::Created(created) => Some(created.order_id),
             Self::Changed(changed) => Some(changed.order_id),
             Self::Adopted(adopted) => Some(adopted.order.order().order_id),
-            Self::UnmatchedReport(_) | Self::FeedPosition(_) => None,
+            Self::UnmatchedReport(_)
+            | Self::FeedPosition(_)
+            | Self::CashMoved(_)
+            | Self::AccountAdopted(_)
+            | Self::AccountsBegun(_) => None,
         }
     }
 
@@ -51,6 +66,17 @@ impl Event {
             Self::Adopted(adopted) => {
                 json!({ "at": adopted.at, "order": &**adopted.order.order() })
             }
+            Self::CashMoved(moved) => json!({
+                "at": moved.at,
+                "user": moved.user.as_str(),
+                "id": moved.id,
+                "movement": moved.kind.into_str(),
+                "amountInCents": moved.cents,
+                "by": moved.by,
+                "reason": moved.reason,
+            }),
+            Self::AccountAdopted(adopted) => account_members(adopted),
+            Self::AccountsBegun(begun) => json!({ "at": begun.at }),
         };
         let Value::Object(members) = members else {
             unreachable!("the members form a JSON object")
@@ -72,6 +98,29 @@ fn created_members(created: &Created) -> Value {
         "numShares": created.num_shares,
         "createdAt": created.created_at,
         "submitBefore": created.submit_before,
+    })
+}
+
+fn account_members(adopted: &AccountAdopted) -> Value {
+    let AccountAdopted { user, at, source, account } = adopted;
+    let holdings = account.holdings().map(|(symbol, holding)| {
+        json!({
+            "symbol": symbol,
+            "shares": holding.shares(),
+            "reservedShares": holding.reserved_shares(),
+            "costInCents": holding.cost_basis_cents(),
+            "realizedProfitInCents": holding.realized_profit_cents(),
+        })
+    });
+    json!({
+        "at": at,
+        "user": user.as_str(),
+        "source": source.into_str(),
+        "cashInCents": account.cash_cents(),
+        "reservedCashInCents": account.reserved_cents(),
+        "depositsInCents": account.deposited_cents(),
+        "version": account.version(),
+        "holdings": holdings.collect::<Vec<_>>(),
     })
 }
 

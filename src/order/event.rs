@@ -1,7 +1,8 @@
 //! The events of the log.
 
+use super::account_event::{AccountAdopted, AccountsBegun, CashMoved};
 use super::change::{Changed, Created, FeedPosition, UnmatchedReport};
-use super::stored::OrderParts;
+use super::parts::OrderParts;
 use super::tracked::TrackedOrder;
 use crate::types::TimestampMicros;
 
@@ -18,6 +19,12 @@ pub enum Event {
     FeedPosition(FeedPosition),
     /// An order came from another node's log. Boxed: it is rare, and larger than the others.
     Adopted(Box<Adopted>),
+    /// Cash came from outside or went there. Boxed: it is rare.
+    CashMoved(Box<CashMoved>),
+    /// The account of a user is this one from here on. Boxed: it is rare.
+    AccountAdopted(Box<AccountAdopted>),
+    /// Accounts are kept from here on.
+    AccountsBegun(AccountsBegun),
 }
 
 impl Event {
@@ -29,6 +36,9 @@ impl Event {
             Self::UnmatchedReport(report) => report.received_at,
             Self::FeedPosition(position) => position.at,
             Self::Adopted(adopted) => adopted.at,
+            Self::CashMoved(moved) => moved.at,
+            Self::AccountAdopted(adopted) => adopted.at,
+            Self::AccountsBegun(begun) => begun.at,
         }
     }
 }

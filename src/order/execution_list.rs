@@ -74,6 +74,7 @@ mod tests {
             num_shares: 100,
             created_at: at,
             submit_before: at,
+            reservation: crate::money::Reservation::Nothing,
         });
         let fill = |name: &str, number: u64| Fill {
             execution_id: ExecutionId::new(name).unwrap(),

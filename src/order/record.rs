@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::change::Created;
 use super::status::{Ending, Facts, Status, reported_status};
+use crate::money::{OrderFunds, Reservation};
 use crate::types::{
     ClientOrderId, ExternalOrderId, OrderId, OrderType, PriceCents, Shares, Side, Symbol,
     TimeInForce, TimestampMicros, UserId, average_price_cents,
@@ -40,6 +41,8 @@ pub struct Order {
     pub version: u64,
     /// Deadline: the exchange refuses the order after it.
     pub submit_before: TimestampMicros,
+    /// What each share left reserves while the order is open. Not part of the JSON.
+    pub reservation: Reservation,
     pub(super) cancel_requested: bool,
     pub(super) ending: Option<Ending>,
     /// A requested cancel took effect once. A late fill may reopen the order until the exchange
@@ -69,6 +72,7 @@ impl Order {
             updated_at: created.created_at,
             version: 1,
             submit_before: created.submit_before,
+            reservation: created.reservation,
             cancel_requested: false,
             ending: None,
             user_cancelled: false,
@@ -103,6 +107,16 @@ impl Order {
     /// gap.
     pub fn is_open(&self) -> bool {
         !self.status.is_terminal() || self.is_stray()
+    }
+
+    /// What its account reserves for it depends on.
+    pub fn funds(&self) -> OrderFunds {
+        OrderFunds {
+            symbol: self.symbol,
+            reservation: self.reservation,
+            shares_left: self.shares_left(),
+            is_open: self.is_open(),
+        }
     }
 
     /// Whether a user's or an operator's cancel has neither taken effect nor been rejected.
@@ -250,6 +264,7 @@ mod tests {
             num_shares: 3,
             created_at: TimestampMicros::new(1_732_400_000_000_000),
             submit_before: TimestampMicros::new(1_732_400_005_000_000),
+            reservation: Reservation::Nothing,
         });
         let json = serde_json::to_string(&order).unwrap();
         let expected = format!(

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::order::{CancelCause, Change, Changed, Created, Fill};
+use crate::money::{Booked, Reservation};
+use crate::order::{CancelCause, Change, Changed, Created, Execution, Fill};
+use crate::types::*;
 
 const LONG: &str = "an-id-that-is-longer-than-what-fits-inline-0123456789";
 
@@ -20,6 +22,7 @@ fn created(key: Option<&str>, limit: Option<i64>, num_shares: Shares) -> Created
         num_shares,
         created_at: TimestampMicros::new(1_732_400_000_000_000),
         submit_before: TimestampMicros::new(1_732_400_005_000_000),
+        reservation: Reservation::Shares,
     }
 }
 
@@ -55,14 +58,22 @@ fn after(changes: &[Change], num_shares: Shares) -> TrackedOrder {
     for (at, change) in changes.iter().enumerate() {
         let order_id = tracked.order().order_id;
         let at = TimestampMicros::new(1_732_400_000_000_000 + at as u64);
-        tracked.apply(&Changed { order_id, at, change: change.clone() });
+        let changed = Changed { order_id, at, change: change.clone() };
+        if tracked.apply(&changed).recorded
+            && let Change::Filled(fill) = change
+        {
+            let profit_cents = -fill.price.cents();
+            let booked = (profit_cents % 3 != 0).then_some(Booked { profit_cents });
+            tracked.set_booked(&fill.execution_id, booked);
+        }
     }
     tracked
 }
 
-fn executions(tracked: &TrackedOrder) -> Vec<(ExecutionId, Execution)> {
+fn executions(tracked: &TrackedOrder) -> Vec<(ExecutionId, Execution, Option<Booked>)> {
+    let all = tracked.executions().iter_booked();
     let mut all: Vec<_> =
-        tracked.executions().iter().map(|(id, execution)| (id.clone(), execution)).collect();
+        all.map(|(id, execution, booked)| (id.clone(), execution, booked)).collect();
     all.sort_by(|one, other| one.0.cmp(&other.0));
     all
 }
@@ -88,7 +99,7 @@ fn newer_formats_are_rejected() {
     let mut bytes = encoder.encode(&tracked).unwrap().to_vec();
     *bytes.last_mut().unwrap() = STORED_ORDER_FORMAT + 1;
     let error = decode_stored(&bytes).unwrap_err();
-    assert!(matches!(error, StoredOrderError::UnknownFormat { found: 3 }), "{error}");
+    assert!(matches!(error, StoredOrderError::UnknownFormat { found: 5 }), "{error}");
     assert!(decode_stored(&[]).is_err());
 }
 

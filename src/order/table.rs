@@ -63,6 +63,8 @@ pub enum Anomaly {
     MisfitConfirmed,
     /// The exchange's record proves an execution void.
     TakenBack,
+    /// An execution has amounts that no account holds: it is not in the account of its user.
+    BeyondAccount,
 }
 
 /// The table's entry for a pair.

@@ -1,9 +1,12 @@
 //! Sample events, for unit tests of what follows the log.
 
-use super::{Change, Changed, Created, Event, Fill};
+use super::{
+    Case, CaseCause, CaseDecision, CaseOutcome, Change, Changed, Created, Event, Fill, TrackedOrder,
+};
+use crate::money::Reservation;
 use crate::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce,
-    TimestampMicros, UserId,
+    TimestampMicros, UserId, UserPartition,
 };
 
 const START_MICROS: u64 = 1_732_400_000_000_000;
@@ -23,6 +26,7 @@ pub(crate) fn created(number: u64) -> Created {
         num_shares: 10,
         created_at: TimestampMicros::new(at),
         submit_before: TimestampMicros::new(at + 5_000_000),
+        reservation: Reservation::Nothing,
     }
 }
 
@@ -54,4 +58,59 @@ pub(crate) fn busted(number: u64, execution: &str) -> Event {
 
 pub(crate) fn taken_back(number: u64, execution: &str) -> Event {
     changed(number, Change::TakenBack { execution_id: ExecutionId::new(execution).unwrap() })
+}
+
+/// Orders with executions in each state, the second with open cases. Bytes of them in formats of
+/// before are in `formats/`, so they never change.
+pub(super) fn orders_of_every_kind() -> [TrackedOrder; 2] {
+    let long = "an-id-that-is-longer-than-what-fits-inline-0123456789";
+    let at = TimestampMicros::new(1_732_400_000_000_123);
+    let created = Created {
+        order_id: OrderId::new(1_732_400_000_000_000_000, 7, UserPartition::new(9).unwrap()),
+        user: UserId::new("alice").unwrap(),
+        client_order_id: Some(ClientOrderId::new(long).unwrap()),
+        symbol: Symbol::new("BRK.A").unwrap(),
+        side: Side::Sell,
+        limit_price: Some(PriceCents::new(1).unwrap()),
+        time_in_force: TimeInForce::Gtc,
+        num_shares: 10,
+        created_at: at,
+        submit_before: at.saturating_add_micros(5),
+        reservation: Reservation::Nothing,
+    };
+    let fill = |id: &str, cents, num_shares| Fill {
+        execution_id: ExecutionId::new(id).unwrap(),
+        price: PriceCents::new(cents).unwrap(),
+        num_shares,
+        executed_at: at,
+    };
+    let execution_id = |id: &str| ExecutionId::new(id).unwrap();
+    let case = |cause, execution| {
+        Change::CaseOpened(Box::new(Case { cause, execution, text: "a text".into() }))
+    };
+    let external_order_id = ExternalOrderId::new("X-1").unwrap();
+    let mut order = TrackedOrder::new(&created);
+    let apply = |order: &mut TrackedOrder, change| {
+        let changed = Changed { order_id: created.order_id, at, change };
+        assert!(order.apply(&changed).recorded);
+    };
+    apply(&mut order, Change::Accepted { external_order_id });
+    apply(&mut order, Change::Filled(fill("e1", 16_740, 3)));
+    apply(&mut order, Change::Filled(fill("e2", 16_741, 2)));
+    apply(&mut order, Change::Busted { execution_id: execution_id("e2") });
+    apply(&mut order, Change::Filled(fill("e3", 16_742, 1)));
+    apply(&mut order, Change::TakenBack { execution_id: execution_id("e3") });
+    apply(&mut order, case(CaseCause::BeyondLimit, Some(fill("e4", 1, 1))));
+    let booked = CaseDecision {
+        number: order.order().version,
+        outcome: CaseOutcome::Booked,
+        by: Some("ops".into()),
+        reason: "it is right".into(),
+    };
+    apply(&mut order, Change::CaseClosed(Box::new(booked)));
+    let without_cases = order.clone();
+    apply(&mut order, case(CaseCause::Unreadable, None));
+    apply(&mut order, case(CaseCause::OtherSymbol, Some(fill("e5", 5, 1))));
+    apply(&mut order, Change::CancelRequested);
+    [without_cases, order]
 }

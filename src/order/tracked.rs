@@ -13,7 +13,8 @@ use super::fill::Fill;
 use super::record::Order;
 use super::status::{Ending, Status};
 use super::table::{Anomaly, Ruling, Step, ruling};
-use crate::types::{ExecutionId, Shares, TimestampMicros};
+use crate::money::{Booked, Held, Trade};
+use crate::types::{ExecutionId, PriceCents, Shares, TimestampMicros};
 
 /// The contract's reason for an order that the exchange did not accept before its deadline.
 const NOT_ACCEPTED: &str = "not accepted in time";
@@ -96,6 +97,28 @@ impl TrackedOrder {
 
     pub fn executions(&self) -> &Executions {
         &self.executions
+    }
+
+    /// What its account reserves for it: a function of its present state alone.
+    pub(super) fn held(&self) -> Held {
+        // Beyond an account is only what no validated order is: nothing is reserved for it.
+        self.order.funds().held().unwrap_or(Held::Nothing)
+    }
+
+    /// An execution of this order as far as its account is concerned.
+    pub(super) fn trade(&self, num_shares: Shares, price: PriceCents) -> Trade {
+        Trade { symbol: self.order.symbol, side: self.order.side, num_shares, price }
+    }
+
+    /// The execution of this id and what it booked, if it counts and is in its account.
+    pub(super) fn booked_trade(&self, id: &ExecutionId) -> Option<(Trade, Booked)> {
+        let (num_shares, price) = self.executions.get(id)?.counted()?;
+        Some((self.trade(num_shares, price), self.executions.booked(id)?))
+    }
+
+    /// Keeps what an execution that counts did to its account.
+    pub(super) fn set_booked(&mut self, execution_id: &ExecutionId, booked: Option<Booked>) {
+        self.executions.set_booked(execution_id, booked);
     }
 
     /// Cases awaiting a decision, oldest first.
@@ -317,10 +340,8 @@ impl TrackedOrder {
 
     /// An execution booked by an operator: no record takes it back, and no other claim replaces it.
     fn pin_if_booked(&mut self, execution_id: &ExecutionId, decision: &CaseDecision) {
-        if let Some(Execution::Counted { num_shares, price }) = self.executions.get(execution_id)
-            && decision.by.is_some()
-        {
-            self.executions.set(execution_id.clone(), Execution::Booked { num_shares, price });
+        if decision.by.is_some() {
+            self.executions.pin(execution_id);
         }
     }
 

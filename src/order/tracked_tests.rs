@@ -21,6 +21,7 @@ fn created(num_shares: Shares) -> Created {
         num_shares,
         created_at: AT,
         submit_before: AT,
+        reservation: crate::money::Reservation::Nothing,
     }
 }
 

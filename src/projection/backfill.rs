@@ -49,7 +49,12 @@ impl CoveredOrders {
         match event {
             Event::Created(_) => true,
             Event::Changed(changed) => self.0.has(changed.order_id),
-            Event::UnmatchedReport(_) | Event::FeedPosition(_) | Event::Adopted(_) => false,
+            Event::UnmatchedReport(_)
+            | Event::FeedPosition(_)
+            | Event::Adopted(_)
+            | Event::CashMoved(_)
+            | Event::AccountAdopted(_)
+            | Event::AccountsBegun(_) => false,
         }
     }
 

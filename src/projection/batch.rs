@@ -82,7 +82,11 @@ pub(super) fn missing(events: &[(Lsn, Event)], working: &WorkingSet) -> Vec<Orde
                 }
             }
             Event::Adopted(adopted) => drop(made.insert(adopted.order.order().order_id)),
-            Event::UnmatchedReport(_) | Event::FeedPosition(_) => {}
+            Event::UnmatchedReport(_)
+            | Event::FeedPosition(_)
+            | Event::CashMoved(_)
+            | Event::AccountAdopted(_)
+            | Event::AccountsBegun(_) => {}
         }
     }
     missing
@@ -182,7 +186,11 @@ pub(super) fn build(
                 working.insert(adopted.order.clone(), lsn);
                 continue;
             }
-            Event::UnmatchedReport(_) => continue,
+            // Postgres has no accounts yet.
+            Event::UnmatchedReport(_)
+            | Event::CashMoved(_)
+            | Event::AccountAdopted(_)
+            | Event::AccountsBegun(_) => continue,
         };
         changed.insert(after);
         batch.touched.insert(after.partition());

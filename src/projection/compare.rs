@@ -13,6 +13,7 @@ use super::rows::EventRows;
 use super::session::{Session, in_partitions};
 use super::values::{LAST_TIMESTAMP_MICROS, Text, Timestamp, bigint};
 use super::{PostgresServer, ProjectionError};
+use crate::money::Reservation;
 use crate::order::{Event, Execution, ExecutionPart, FeedPosition, OrderParts, TrackedOrder};
 use crate::types::{OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
@@ -120,7 +121,10 @@ pub fn as_storable(mut parts: OrderParts) -> OrderParts {
     for shares in [&mut parts.num_shares, &mut parts.filled_shares] {
         *shares = bigint(*shares).unsigned_abs();
     }
-    for ExecutionPart { execution, .. } in &mut parts.executions {
+    // It does not have money yet.
+    parts.reservation = Reservation::Nothing;
+    for ExecutionPart { execution, profit_cents, .. } in &mut parts.executions {
+        *profit_cents = Some(0);
         // Only the log knows by which source an execution counts.
         if let Some((num_shares, price)) = execution.counted() {
             let num_shares = bigint(num_shares).unsigned_abs();

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::values::{Text, Timestamp, uuid};
 use super::{PostgresServer, ProjectionError, cell};
+use crate::money::Reservation;
 use crate::order::{Ending, Execution, ExecutionPart, ListedExecution, OrderParts, TrackedOrder};
 use crate::types::{
     ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce,
@@ -197,6 +198,8 @@ pub(super) fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderPa
         cancel_requested: row.try_get(17)?,
         user_cancelled: row.try_get(18)?,
         taken_back: row.try_get(19)?,
+        // Postgres does not have it yet.
+        reservation: Reservation::Nothing,
         executions,
         cases,
     })
@@ -213,7 +216,7 @@ pub(super) fn execution(row: &Row) -> Result<ExecutionPart, RowError> {
             price: PriceCents::new(row.try_get(3)?)?,
         },
     };
-    Ok(ExecutionPart { id, execution })
+    Ok(ExecutionPart { id, execution, profit_cents: Some(0) })
 }
 
 /// The executions in [`EXECUTION_ARRAYS`], the first of which is this column. All are null for an order
@@ -236,7 +239,7 @@ pub(super) fn aggregated_executions(
                 price: PriceCents::new(price.ok_or("an execution without a price")?)?,
             },
         };
-        Ok(ExecutionPart { id: ExecutionId::new(id)?, execution })
+        Ok(ExecutionPart { id: ExecutionId::new(id)?, execution, profit_cents: Some(0) })
     })
     .collect()
 }

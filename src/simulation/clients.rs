@@ -256,7 +256,9 @@ fn order_of_create(reply: &CreateReply) -> Option<Arc<Order>> {
         | CreateReply::Unavailable
         | CreateReply::Halted(_)
         | CreateReply::ExchangeAway
-        | CreateReply::ExchangeBusy => None,
+        | CreateReply::ExchangeBusy
+        | CreateReply::Unfunded(_)
+        | CreateReply::PriceUnavailable => None,
     }
 }
 

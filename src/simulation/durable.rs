@@ -12,7 +12,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::exchange::Exchange;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::profile::MAX_RESERVE_SEGMENTS;
-use crate::engine::{EngineOptions, Engines};
+use crate::engine::{AccountMode, EngineOptions, Engines};
+use crate::money::{Account, Reservation};
 use crate::order::{
     Change, Changed, Created, Event, ExecutionEffect, Fill, Order, UnmatchedReport, decode,
 };
@@ -43,6 +44,7 @@ pub(super) struct DurableLog {
     /// Records before the last observed commit.
     before_last_commit: usize,
     engines: Engines,
+    account_mode: AccountMode,
     /// Every version of every order.
     versions: BTreeMap<(OrderId, u64), Arc<Order>>,
     /// The same by user, with the LSN of each.
@@ -81,6 +83,7 @@ impl DurableLog {
             records: Vec::new(),
             before_last_commit: 0,
             engines: Engines::new(options),
+            account_mode: options.accounts.mode,
             versions: BTreeMap::new(),
             changes: BTreeMap::new(),
             times: Vec::new(),
@@ -166,6 +169,9 @@ impl DurableLog {
             Event::UnmatchedReport(report) => (None, format!("held {:?}", report.kind)),
             Event::FeedPosition(position) => (None, format!("feed at {}", position.sequence)),
             Event::Adopted(_) => (event.order_id(), "adopted".to_owned()),
+            Event::CashMoved(_) | Event::AccountAdopted(_) | Event::AccountsBegun(_) => {
+                (None, event.name().to_owned())
+            }
         });
         match &event {
             Event::Created(created) => self.created(created),
@@ -176,6 +182,7 @@ impl DurableLog {
             }
             Event::FeedPosition(position) => self.moved(position, exchange),
             Event::Adopted(_) => unreachable!("a single node adopts nothing"),
+            Event::CashMoved(_) | Event::AccountAdopted(_) | Event::AccountsBegun(_) => Ok(()),
         }
     }
 
@@ -200,8 +207,29 @@ impl DurableLog {
                 format!("{key} of {} names {first:?} and {order_id}", created.user)
             })?;
         }
+        self.check_paid(created)?;
         self.remember(order_id);
         Ok(())
+    }
+
+    /// What is created is there: after a reservation something may be left, and no less than nothing.
+    fn check_paid(&self, created: &Created) -> Checked {
+        let account = self.engines.account(&created.user);
+        let left = match created.reservation {
+            Reservation::Nothing => {
+                let is_checked = self.account_mode == AccountMode::Cash;
+                return ensure(!is_checked, Invariant::CreatedIsPaid, || {
+                    format!("{created:?} reserves nothing")
+                });
+            }
+            Reservation::Cash(_) => account.map(Account::buying_power_cents),
+            Reservation::Shares => {
+                account.map(|account| account.holding(created.symbol).available_shares())
+            }
+        };
+        ensure(left.is_some_and(|left| left >= 0), Invariant::CreatedIsPaid, || {
+            format!("{created:?} leaves {left:?} of {account:?}")
+        })
     }
 
     fn changed(

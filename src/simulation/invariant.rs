@@ -86,6 +86,10 @@ pub enum Invariant {
     NobodyWaits,
     /// Memory is what the log says.
     MemoryIsTheLog,
+    /// In cash mode.
+    CreatedIsPaid,
+    /// Money follows from orders.
+    MoneyIsTheOrders,
     /// Users have one node.
     OneNodeServes,
     /// All users have a node.
@@ -146,6 +150,12 @@ impl Invariant {
             Self::BothSidesAgree => "once the faults stop, both sides agree about every order",
             Self::NobodyWaits => "once the faults stop, nobody waits and nothing is left to do",
             Self::MemoryIsTheLog => "memory equals a recovery of the log",
+            Self::CreatedIsPaid => {
+                "in cash mode an order is created only if its account pays for it"
+            }
+            Self::MoneyIsTheOrders => {
+                "accounts are what the executions that count and the open orders make of them"
+            }
             Self::OneNodeServes => "at most one node serves a user at any moment",
             Self::EverybodyIsServed => {
                 "once the faults stop, the nodes serve even shares of all users"

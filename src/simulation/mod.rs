@@ -56,6 +56,7 @@ mod feed_actions;
 mod focus;
 mod garble;
 mod invariant;
+mod money;
 mod network;
 mod network_actions;
 mod node;

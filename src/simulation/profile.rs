@@ -6,7 +6,7 @@ use super::action::Action;
 use super::dice::Dice;
 use super::focus::Focus;
 use super::records::RecordBehavior;
-use crate::engine::EngineOptions;
+use crate::engine::{AccountMode, AccountRules, EngineOptions};
 
 /// Ordinary weight of each action, and whether a seed may leave it out: seeds that never crash find
 /// other bugs than seeds that crash all the time.
@@ -70,6 +70,10 @@ const WEIGHTS: &[(Action, u64, bool)] = &[
 const NO_RECONCILIATION: Duration = Duration::from_secs(30);
 /// Most reserve segments of the log.
 pub(super) const MAX_RESERVE_SEGMENTS: u64 = 2;
+
+/// Some orders for a share or four at some hundred dollars, until the balance is used up.
+const CASH_ACCOUNTS: AccountRules =
+    AccountRules { mode: AccountMode::Cash, collar_percent: 5, opening_cents: 500_000 };
 
 /// The profile of a seed.
 pub(super) struct Profile {
@@ -214,6 +218,7 @@ impl Profile {
                 ended_window_micros: 30_000_000,
                 relook_pauses_micros: [30_000, 100_000, 300_000, 800_000, 1_600_000],
                 shares_users: false,
+                accounts: AccountRules::default(),
             },
             reply_timeout: Duration::from_millis([5, 30, 100][dice.below(3)]),
             awaits_postgres: dice.below(3) == 0,
@@ -230,6 +235,10 @@ impl Profile {
             total,
         };
         profile.concentrate(dice);
+        if profile.keep_ended == Duration::from_millis(5) {
+            // No draw of its own, so that all other seeds keep their histories.
+            profile.engine.accounts = CASH_ACCOUNTS;
+        }
         profile
     }
 

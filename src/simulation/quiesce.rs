@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::invariant::{Checked, Invariant, ensure};
+use super::money::check_accounts;
 use super::sessions::SESSIONS;
 use super::trace::say;
 use super::world::World;
@@ -319,6 +320,7 @@ impl World<'_> {
                 format!("the log says {order:?}, the store {stored:?}")
             })?;
         }
+        check_accounts(log, memory, &node.index)?;
         ensure(memory.open_orders() == log.open_orders(), Invariant::MemoryIsTheLog, || {
             format!("open orders: {} and {}", memory.open_orders(), log.open_orders())
         })?;

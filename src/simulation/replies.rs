@@ -9,7 +9,7 @@ use crate::engine::{CancelReply, CreateReply};
 use crate::exchange::wire::ExchangeStatus;
 use crate::oms::CreateOrder;
 use crate::order::{Ending, Order, Status};
-use crate::types::{OrderId, UserId};
+use crate::types::{OrderId, Side, UserId};
 
 /// Checks the answer to a create. Returns its outcome in words.
 pub(super) fn check_create_reply(
@@ -77,6 +77,18 @@ pub(super) fn check_create_reply(
         CreateReply::ExchangeBusy => {
             told.refused.insert(request.order_id);
             return Ok("exchange busy");
+        }
+        CreateReply::Unfunded(_) => {
+            told.refused.insert(request.order_id);
+            return Ok("unfunded");
+        }
+        CreateReply::PriceUnavailable => {
+            told.refused.insert(request.order_id);
+            let needs_price = request.side == Side::Buy && request.limit_price.is_none();
+            ensure(needs_price && request.last_price.is_none(), Invariant::AnswerIsTrue, || {
+                format!("{} was refused for want of a price", request.order_id)
+            })?;
+            return Ok("no price");
         }
     };
     check_name(told, order, request)?;

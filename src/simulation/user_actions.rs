@@ -4,6 +4,7 @@ use super::exchange::SYMBOLS;
 use super::invariant::{Checked, Invariant, ensure};
 use super::trace::say;
 use super::world::World;
+use crate::engine::AccountMode;
 use crate::oms::CreateOrder;
 use crate::types::{ClientOrderId, OrderId, PriceCents, Side, Symbol, TimeInForce, UserId};
 
@@ -30,25 +31,31 @@ impl World<'_> {
         let (is_limit, is_buy, is_day) =
             (self.dice.percent(70), self.dice.percent(50), self.dice.percent(50));
         let limit_price = if is_limit { Some(self.price()) } else { None };
+        let order_id = self.order_id(&user);
         let request = CreateOrder {
-            order_id: self.order_id(&user),
+            order_id,
             client_order_id: key.and_then(|key| ClientOrderId::new(&format!("key-{key}")).ok()),
             symbol,
             side: if is_buy { Side::Buy } else { Side::Sell },
             limit_price,
             time_in_force: if is_day { TimeInForce::Day } else { TimeInForce::Gtc },
             num_shares: self.dice.between(1, 4),
+            last_price: last_price(order_id),
             created_at: self.clock.ours().wall,
             user,
         };
         self.ask_for(request)
     }
 
-    /// An order that the exchange accepts. `None` while the process is down.
+    /// An order that the exchange accepts. `None` while the process is down, or where it may not have
+    /// the cash.
     pub(super) fn create_without_key(&mut self) -> Checked<Option<OrderId>> {
         let (Some(user), Ok(symbol)) = (self.clients.users.first(), Symbol::new(SYMBOLS[0])) else {
             return Ok(None);
         };
+        if self.profile.engine.accounts.mode == AccountMode::Cash {
+            return Ok(None);
+        }
         let user = user.clone();
         let order_id = self.order_id(&user);
         let request = CreateOrder {
@@ -59,6 +66,7 @@ impl World<'_> {
             limit_price: None,
             time_in_force: TimeInForce::Day,
             num_shares: 1,
+            last_price: None,
             created_at: self.clock.ours().wall,
             user,
         };
@@ -167,4 +175,11 @@ impl World<'_> {
         self.clients.hang_up(place);
         true
     }
+}
+
+/// The price that a handler would have found for the collar of a market buy, mostly. No draw of its
+/// own: the id is random.
+fn last_price(order_id: OrderId) -> Option<PriceCents> {
+    let is_fresh = order_id.as_u128() >> 6 & 7 != 0;
+    PriceCents::new(LOWEST_PRICE_CENTS).ok().filter(|_| is_fresh)
 }

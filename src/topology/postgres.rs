@@ -169,6 +169,7 @@ mod tests {
             num_shares: 1,
             created_at: TimestampMicros::new(1),
             submit_before: TimestampMicros::new(2),
+            reservation: crate::money::Reservation::Nothing,
         }
     }
 

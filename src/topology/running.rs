@@ -11,7 +11,9 @@ use crate::config::ServeArgs;
 use crate::data_dir::DataHome;
 use crate::exchange::feed::FeedOptions;
 use crate::exchange::{ExchangeAddress, FeedRole};
-use crate::http::{Authenticator, ClientRoom, Health, PeersSecret, Site, StreamService};
+use crate::http::{
+    AccountSettings, Authenticator, ClientRoom, Health, PeersSecret, Site, StreamService,
+};
 use crate::index::Index;
 use crate::market::{MarketLimits, ShardWatch, Watchers, open_market};
 use crate::metrics::Metrics;
@@ -196,6 +198,10 @@ impl Running {
             },
             health,
             peers: launch.know_peers(partitions, start.peers_secret),
+            accounts: AccountSettings {
+                rules: arguments.accounts.rules(),
+                market_price_age: arguments.accounts.market_price_age(),
+            },
         };
         launch.serve_operators(&site, listeners.operators)?;
         let for_peers =

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{ExchangeChoice, ServeArgs};
 use crate::data_dir::BegunAnew;
+use crate::engine::AccountMode;
 use crate::exchange::ExchangeAddress;
 use crate::http::{Authenticator, KeysDirectory, PeersSecret, Secret, SecretError};
 use crate::index::{Index, IndexOptions};
@@ -34,6 +35,14 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
     if !arguments.is_member() && arguments.data_dir.member().exists() {
         let path = arguments.data_dir.path().to_path_buf();
         return Err(ServeError::DirectoryOfMember { path });
+    }
+    if arguments.accounts.rules().mode == AccountMode::Cash {
+        if arguments.is_member() {
+            return Err(ServeError::CashInCluster);
+        }
+        if arguments.postgres.postgres.is_some() {
+            return Err(ServeError::CashWithPostgres);
+        }
     }
     let secret = configured_secret(arguments).map_err(ServeError::Secret)?;
     let peers_secret = peers_secret(arguments)?;

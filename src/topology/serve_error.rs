@@ -87,6 +87,16 @@ pub enum ServeError {
         /// The address.
         address: SocketAddr,
     },
+    /// Cash accounts of a member.
+    #[error(
+        "--account-mode cash is for a server alone, because nodes do not share accounts yet: start without it, or without --redis, --postgres and --commit postgres"
+    )]
+    CashInCluster,
+    /// Cash accounts with Postgres.
+    #[error(
+        "--account-mode cash cannot be combined with --postgres, which does not keep accounts yet: start without one of them"
+    )]
+    CashWithPostgres,
     /// A member with an exchange of its own.
     #[error(
         "with --redis, --postgres and --commit postgres this process is one of several nodes, which must have the same exchange: give each its address with --exchange (`longbow exchange` runs the simulated one alone)"
@@ -227,6 +237,8 @@ impl ServeError {
             | Self::SameAddress { .. }
             | Self::PeersOfOneAlone
             | Self::PeersCannotReach { .. }
+            | Self::CashInCluster
+            | Self::CashWithPostgres
             | Self::NodeWithOwnExchange
             | Self::NodeWithoutKeys
             | Self::Secret(_)

@@ -146,6 +146,7 @@ fn created(number: u64) -> Created {
         num_shares: 100,
         created_at: TimestampMicros::new(START_MICROS),
         submit_before: TimestampMicros::new(START_MICROS + 5_000_000),
+        reservation: longbow::money::Reservation::Nothing,
     }
 }
 

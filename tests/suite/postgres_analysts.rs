@@ -1,11 +1,7 @@
 //! What analysts find in Postgres: terms, symbols and busts where they look for them, figures by trading day,
 //! the orders that were open at a time, and a description of everything.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test stops at the first surprise"
-)]
+#![expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 use crate::support::api::until;
 use crate::support::postgres::{Database, Postgres, assert_records_agree, await_caught_up};

@@ -1,5 +1,6 @@
 //! The routes of the contract, one per file: validate, ask, answer.
 
+pub(super) mod accounts;
 pub(super) mod cancel_all;
 pub(super) mod candles;
 pub(super) mod clock;

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::engine::AccountMode;
 use crate::http::app::App;
 use crate::http::call::Call;
 use crate::http::fields::{Fields, whole};
 use crate::http::problem::{HttpResponse, Problem, excerpt, json_response};
 use crate::http::query::Query;
+use crate::money::Refusal;
 use crate::oms::{CancelReply, CreateOrder, CreateReply, HaltScope, StoreUnavailable};
 use crate::order::Order;
 use crate::types::{
@@ -76,6 +78,12 @@ pub(in crate::http) async fn post(app: &App, call: &Call) -> Result<HttpResponse
     Query::none(&call.head.uri)?;
     let order = NewOrder::read(&call.body)?;
     check(app, &order)?;
+    let last_price = if is_collared(app, &order) {
+        // Without one there is no order, unless its key names one already.
+        app.fresh_price(&order.symbol).await
+    } else {
+        None
+    };
     let now_nanos = app.site.orders.commands().clock().now_nanos();
     let order_id = OrderId::new(now_nanos.into(), rand::random(), user.partition());
     let request = CreateOrder {
@@ -87,6 +95,7 @@ pub(in crate::http) async fn post(app: &App, call: &Call) -> Result<HttpResponse
         limit_price: order.price_in_cents,
         time_in_force: order.time_in_force,
         num_shares: order.num_shares,
+        last_price,
         created_at: TimestampMicros::new(now_nanos / 1_000),
     };
     match app.site.orders.create_since(call.arrived, request).await {
@@ -114,6 +123,12 @@ pub(in crate::http) async fn post(app: &App, call: &Call) -> Result<HttpResponse
                 "The exchange is throttling orders (429). Nothing was recorded. Try again.";
             Err(Problem::unavailable("exchange_busy", detail))
         }
+        CreateReply::Unfunded(refusal) => Err(unfunded(refusal)),
+        CreateReply::PriceUnavailable => {
+            let detail = "There is no fresh price that says what a market order needs. Nothing was \
+                          recorded. Set a limit, or try again.";
+            Err(Problem::unavailable("price_unavailable", detail))
+        }
         CreateReply::NoRoom => {
             let detail = "The server's disk has no room for new orders. Nothing was recorded; \
                           cancels still work. Try again.";
@@ -136,6 +151,41 @@ fn halted(scope: HaltScope) -> Problem {
     let detail =
         format!("{whose} halted by an operator. Nothing was recorded; cancels still work.");
     Problem::new(StatusCode::FORBIDDEN, "trading_halted", detail).with("scope", scope)
+}
+
+/// The account does not have what the order needs. Not a passing failure of the server: `422`, as
+/// for an order that the exchange refuses.
+fn unfunded(refusal: Refusal) -> Problem {
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    match refusal {
+        Refusal::InsufficientBuyingPower { available_cents, needed_cents } => {
+            let detail = format!(
+                "The order needs {needed_cents} cents; {available_cents} are available. Nothing \
+                 was recorded."
+            );
+            Problem::new(status, "insufficient_buying_power", detail)
+                .with("neededInCents", needed_cents)
+                .with("availableInCents", available_cents)
+        }
+        Refusal::InsufficientShares { available_shares, needed_shares } => {
+            let detail = format!(
+                "The order needs {needed_shares} shares; {available_shares} are available. \
+                 Nothing was recorded."
+            );
+            Problem::new(status, "insufficient_shares", detail)
+                .with("neededShares", needed_shares)
+                .with("availableShares", available_shares)
+        }
+        Refusal::InsufficientCash { .. } | Refusal::OutOfRange { .. } | Refusal::Overflow(_) => {
+            unreachable!("no order is refused for that: {refusal}")
+        }
+    }
+}
+
+/// Whether the order reserves what the last price says.
+fn is_collared(app: &App, order: &NewOrder) -> bool {
+    let is_market_buy = order.side == Side::Buy && order.price_in_cents.is_none();
+    is_market_buy && app.site.accounts.rules.mode == AccountMode::Cash
 }
 
 fn check(app: &App, order: &NewOrder) -> Result<(), Problem> {

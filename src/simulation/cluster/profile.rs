@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fault::Fault;
-use crate::engine::EngineOptions;
+use crate::engine::{AccountRules, EngineOptions};
 use crate::simulation::dice::Dice;
 
 /// The exchange may take an order for so long: as in a member.
@@ -70,6 +70,7 @@ impl Profile {
                 ended_window_micros: 900_000_000,
                 relook_pauses_micros: [300_000, 600_000, 1_200_000, 2_400_000, 4_800_000],
                 shares_users: true,
+                accounts: AccountRules::default(),
             },
             commits_alone: dice.percent(50),
             sweep_interval: Duration::from_millis([20, 200][dice.below(2)]),

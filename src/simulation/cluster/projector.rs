@@ -214,7 +214,11 @@ impl Session {
                 Event::Adopted(adopted) => {
                     self.working.insert(adopted.order.order().order_id, adopted.order.clone());
                 }
-                Event::UnmatchedReport(_) | Event::FeedPosition(_) => {}
+                Event::UnmatchedReport(_)
+                | Event::FeedPosition(_)
+                | Event::CashMoved(_)
+                | Event::AccountAdopted(_)
+                | Event::AccountsBegun(_) => {}
             }
         }
         changed

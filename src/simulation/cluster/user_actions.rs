@@ -76,6 +76,7 @@ impl World<'_> {
             limit_price,
             time_in_force: TimeInForce::Day,
             num_shares: self.dice.between(1, 4),
+            last_price: None,
             created_at: TimestampMicros::default(),
             user,
         };
@@ -235,7 +236,9 @@ impl World<'_> {
             | CreateReply::NoRoom
             | CreateReply::Halted(_)
             | CreateReply::ExchangeAway
-            | CreateReply::ExchangeBusy => {
+            | CreateReply::ExchangeBusy
+            | CreateReply::Unfunded(_)
+            | CreateReply::PriceUnavailable => {
                 self.trace.count("orders refused");
                 self.users.refused.insert(request.order_id);
                 return Ok(None);
