@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::apply::is_attended;
+use super::feed_records::is_attended;
 use super::fjall_store::FjallStore;
 use super::history::Terms;
 use super::index_handle::IndexAges;

@@ -3,6 +3,7 @@
 //!
 //! The index is derived from the log and can be rebuilt from it while the log still begins with
 //! record 1. It never leads: a record is in the index only after it is durable in the log.
+//!
 //! # Spaces
 //!
 //! Names, keys and values are part of the format; [`IndexWriter`] writes them. Numbers in keys are
@@ -11,22 +12,21 @@
 //! | space | key | value |
 //! |---|---|---|
 //! | `open` | partition (1 byte), order id (16) | the order, while the exchange may still change it |
-//!
-//! `ended` | order id | the order, once it has ended
+//! | `ended` | order id | the order, once it has ended |
 //! | `history` | user, 0, order id | empty; one for each order in `ended`
 //! | `keys` | user, 0, client order id | order id |
 //! | `external` | the exchange's id | order id |
 //! | `node` | `m` | format (4), id of the log (8), last record (8), little endian |
 //! | `node` | `f` | the feed position: kind, format version, payload of its log record |
-//!
-//! `node` | `h`, LSN (8) | an unmatched report, in the same form
-//! | `node` | `e`, last LSN of a batch (8) | when the last order of the batch ended (8), and the ids of the orders that ended in it; kept until the feed position is past them by the reconciliation window
+//! | `node` | `h`, LSN (8) | an unmatched report, in the same form |
+//! | `node` | `e`, last LSN of a batch (8) | when the last order of the batch ended (8), and the ids of the orders that ended in it; kept until the feed position is past them by the reconciliation window |
 //! | `node` | `b` | empty; once accounts follow the orders
 //! | `node` | `a`, order id (16) | empty; an order to look at although it may have ended
+//! | `executions` | order id, execution id | format (1), and what the execution was when it was noted |
 //! | `accounts` | partition (1 byte), user | the account of the user |
 //! | `changes-F-T` | user, 0, LSN (8) | chunk (8), offset (4), length (4): where `versions-F-T` has the order as this record left it; the highest bit of the length says that the chunk is compressed
 //! | `versions-F-T` | first LSN (8) | orders one after the other, as log records left them, without executions; their size (4, little endian) and an LZ4 block |
-//! An order is in `open` or in `ended`, never in both: the batch that puts it into the one removes it
+//!
 //! An order is in `open` or in `ended`, never in both: the batch that adds it to one removes it
 //! from the other, also when a late fill or a bust reopens it. Order ids rise with time, so orders
 //! are appended and fjall seldom moves them again; only small values are sorted by user. Keys are
@@ -35,8 +35,8 @@
 //! The spaces of changes come in pairs. Each pair covers a period of the log that begins with
 //! record F, recorded at T (16 hex digits each); old pairs are dropped as a whole.
 //! [`StoredChanges`] are read from them. Format 1 had no changes: a client that resumes from an
-//! older one is told to start again. Format 2 did not compress. Format 4 and before had no accounts: the next
-//! start records those that the orders come to.
+//! older one is told to start again. Format 2 did not compress. Format 4 and before had no accounts: the
+//! next start records those that the orders come to.
 //!
 //! Every batch writes the position as well, so after a crash the store is at some record of the log
 //! and resumes from there. `keys` and `external` have filters on every level: a lookup that misses,
@@ -54,6 +54,7 @@ mod candles;
 mod changes;
 mod error;
 mod executions;
+mod feed_records;
 mod fill;
 mod fjall_store;
 mod follower;

@@ -25,6 +25,7 @@ mod table;
 #[cfg(test)]
 pub(crate) mod test_events;
 mod tracked;
+mod transition;
 mod user_field;
 
 pub use account_event::{

@@ -13,6 +13,7 @@ use super::fill::Fill;
 use super::record::Order;
 use super::status::{Ending, Status};
 use super::table::{Anomaly, Ruling, Step, ruling};
+use super::transition::Before;
 use crate::money::{Booked, Held, Trade};
 use crate::types::{ExecutionId, PriceCents, Shares, TimestampMicros};
 
@@ -289,7 +290,7 @@ impl TrackedOrder {
             }
         }
         self.assert_invariants();
-        self.assert_transition(before, step, recorded);
+        before.assert_allows(&self.order, step, recorded);
         Applied { recorded, anomaly }
     }
 
@@ -438,58 +439,6 @@ impl TrackedOrder {
             !self.order.taken_back || self.order.status == Status::Failed,
             "only a failed order is taken back at the exchange"
         );
-    }
-
-    /// What a change may do to an order, whatever the exchange, an operator or the log says.
-    fn assert_transition(&self, before: Before, step: Step, recorded: bool) {
-        let order = &self.order;
-        let version = before.version + u64::from(recorded);
-        assert_eq!(order.version, version, "a version grows by one with each recorded change");
-        assert!(!(recorded && step == Step::Repeated), "a repetition is not recorded");
-        assert!(order.updated_at >= before.updated_at, "the time of an order never goes back");
-        let is_about_executions = match step {
-            Step::Filled | Step::Busted | Step::TakenBack | Step::CaseClosed => true,
-            Step::Accepted
-            | Step::OtherAccepted
-            | Step::Rejected
-            | Step::NotAccepted
-            | Step::CancelRequested
-            | Step::Cancelled
-            | Step::CancelRejected
-            | Step::CaseOpened
-            | Step::Closed
-            | Step::Repeated => false,
-        };
-        assert!(
-            (recorded && is_about_executions) || order.filled_shares == before.filled_shares,
-            "filled shares change only by executions"
-        );
-        assert!(
-            is_about_executions || !before.status.is_terminal() || order.status.is_terminal(),
-            "a terminal state stays terminal but for executions: {step:?}"
-        );
-        assert!(
-            !before.is_accepted || order.external_order_id.is_some(),
-            "the exchange's id of an order stays"
-        );
-    }
-}
-
-/// What a change of an order is compared with.
-#[derive(Clone, Copy)]
-struct Before {
-    status: Status,
-    version: u64,
-    updated_at: TimestampMicros,
-    filled_shares: Shares,
-    is_accepted: bool,
-}
-
-impl Before {
-    fn of(order: &Order) -> Self {
-        let Order { status, version, updated_at, filled_shares, .. } = *order;
-        let is_accepted = order.external_order_id.is_some();
-        Self { status, version, updated_at, filled_shares, is_accepted }
     }
 }
 
