@@ -33,6 +33,9 @@ pub enum CreateReply {
     Unfunded(Refusal),
     /// Nothing was recorded: without a fresh price nothing says what a market buy needs.
     PriceUnavailable,
+    /// Nothing was recorded: whether the key names an order already is to be checked again. Never
+    /// returned by the engine.
+    KeyUnsure,
     /// Nothing was recorded: the disk is full. Never returned by the engine.
     NoRoom,
     /// Whether anything was recorded is unknown: the engine ended meanwhile, or Postgres was
@@ -154,6 +157,7 @@ impl CreateReply {
             Self::Halted(_)
             | Self::Unfunded(_)
             | Self::PriceUnavailable
+            | Self::KeyUnsure
             | Self::ExchangeAway
             | Self::ExchangeBusy
             | Self::NoRoom

@@ -42,8 +42,10 @@ pub(super) enum CreateRefusal {
     ExchangeAway,
     ExchangeBusy,
     NoRoom,
-    /// The order would only wait, or whether its key names an order already cannot be said.
+    /// The order would only wait.
     BackedUp,
+    /// Whether its key names an order already was checked too long ago.
+    KeyUnsure,
     Postgres,
 }
 
@@ -77,10 +79,13 @@ impl Admission {
         if load.is_out_of_space && !load.repeats(request) {
             return Some(CreateRefusal::NoRoom);
         }
+        if load.is_backed_up() {
+            return Some(CreateRefusal::BackedUp);
+        }
         let key_is_unsure = request.client_order_id.is_some()
             && load.publisher.may_have_forgotten_key(command.key_checked_at);
-        if load.is_backed_up() || key_is_unsure {
-            return Some(CreateRefusal::BackedUp);
+        if key_is_unsure {
+            return Some(CreateRefusal::KeyUnsure);
         }
         (load.is_postgres_late && !load.repeats(request)).then_some(CreateRefusal::Postgres)
     }
@@ -112,6 +117,7 @@ impl CreateRefusal {
             Self::ExchangeAway => CreateReply::ExchangeAway,
             Self::ExchangeBusy => CreateReply::ExchangeBusy,
             Self::NoRoom => CreateReply::NoRoom,
+            Self::KeyUnsure => CreateReply::KeyUnsure,
             Self::BackedUp | Self::Postgres => CreateReply::Unavailable,
         }
     }
@@ -123,6 +129,8 @@ impl CreateRefusal {
             Self::ExchangeBusy => metrics.throttled_creates.inc(),
             Self::NoRoom | Self::BackedUp => metrics.refused_creates.inc(),
             Self::Postgres => metrics.postgres_refused.inc(),
+            // It is checked again.
+            Self::KeyUnsure => 0,
         };
     }
 }

@@ -246,6 +246,7 @@ fn waits_for_postgres(effect: &Effect) -> bool {
             | CreateReply::ExchangeBusy
             | CreateReply::Unfunded(_)
             | CreateReply::PriceUnavailable
+            | CreateReply::KeyUnsure
             | CreateReply::NoRoom
             | CreateReply::OutcomeUnknown
             | CreateReply::Unavailable => false,

@@ -15,6 +15,10 @@ use crate::order::{ListedExecution, Order, PageRequest};
 use crate::types::{ClientOrderId, OrderId, UserId};
 use crate::wal::Lsn;
 
+/// How often a create checks its key at most. Orders that end and leave memory between the check and
+/// the decision make it unsure.
+const KEY_CHECKS: u32 = 3;
+
 /// Routes requests about orders, from any thread: creates and cancels to the orders thread, reads
 /// to what it has committed, in memory or in the store.
 #[derive(Debug, Clone)]
@@ -51,6 +55,16 @@ impl OrderService {
     }
 
     async fn create_unmeasured(&self, arrived: Instant, request: CreateOrder) -> CreateReply {
+        for _ in 1..KEY_CHECKS {
+            match self.create_once(arrived, request.clone()).await {
+                CreateReply::KeyUnsure => {}
+                reply => return reply,
+            }
+        }
+        self.create_once(arrived, request).await
+    }
+
+    async fn create_once(&self, arrived: Instant, request: CreateOrder) -> CreateReply {
         let checked = match &request.client_order_id {
             None => None,
             Some(key) => match self.reads.by_key(&request.user, key).await {

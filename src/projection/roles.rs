@@ -77,17 +77,23 @@ fn rights(server: &PostgresServer, role: &str) -> Vec<Right> {
         ),
     };
     if role == READER {
+        // By their oids: who asks need not have the schema itself.
         let all = format!(
             "SELECT bool_and(has_table_privilege('{role}', pg_class.oid, 'SELECT')) FROM pg_class \
              JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = {}",
             literal(&schema.analysis())
         );
         let grant = format!("GRANT SELECT ON ALL TABLES IN SCHEMA {analysis} TO {role}");
-        let open_orders_at = format!("{analysis}.open_orders_at(timestamptz)");
+        let functions = format!(
+            "SELECT bool_and(has_function_privilege('{role}', pg_proc.oid, 'EXECUTE')) FROM pg_proc \
+             JOIN pg_namespace ON pg_namespace.oid = pronamespace WHERE nspname = {}",
+            literal(&schema.analysis())
+        );
+        let execute = format!("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {analysis} TO {role}");
         return vec![
             usage(&analysis, &schema.analysis()),
             Right { grant, is_there: all },
-            execute(&open_orders_at),
+            Right { grant: execute, is_there: functions },
         ];
     }
     let table = |names: &[&str], rights: &[&str]| {

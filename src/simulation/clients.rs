@@ -253,6 +253,7 @@ fn order_of_create(reply: &CreateReply) -> Option<Arc<Order>> {
         | CreateReply::Conflict(order) => Some(Arc::clone(order)),
         CreateReply::OutcomeUnknown
         | CreateReply::NoRoom
+        | CreateReply::KeyUnsure
         | CreateReply::Unavailable
         | CreateReply::Halted(_)
         | CreateReply::ExchangeAway

@@ -49,7 +49,7 @@ pub(super) fn check_create_reply(
             (order, "conflict")
         }
         CreateReply::OutcomeUnknown => return Ok("outcome unknown"),
-        CreateReply::Unavailable => {
+        CreateReply::KeyUnsure | CreateReply::Unavailable => {
             told.refused.insert(request.order_id);
             // Between the lookup in the store and the orders thread, memory may forget the order
             // that a key names.

@@ -38,7 +38,10 @@ fn only_a_silent_stream_gets_a_heartbeat() {
         }
     };
     assert_eq!(event.comment.as_deref(), Some("hb"), "{event:?}");
-    assert_eq!(world.server.metric("stream_heartbeats_total"), 1);
+    // Counted once it is sent.
+    let told = || world.server.metric("stream_heartbeats_total");
+    api::until("the heartbeat to be counted", || (told() > 0).then_some(()));
+    assert_eq!(told(), 1);
 }
 
 /// `POST /subscribe` with this body.

@@ -135,7 +135,7 @@ pub(in crate::http) async fn post(app: &App, call: &Call) -> Result<HttpResponse
             Err(Problem::unavailable("disk_full", detail))
         }
         CreateReply::OutcomeUnknown => Err(unknown_create()),
-        CreateReply::Unavailable => Err(overloaded()),
+        CreateReply::KeyUnsure | CreateReply::Unavailable => Err(overloaded()),
     }
 }
 

@@ -233,6 +233,7 @@ impl World<'_> {
                 return Ok(None);
             }
             CreateReply::Unavailable
+            | CreateReply::KeyUnsure
             | CreateReply::NoRoom
             | CreateReply::Halted(_)
             | CreateReply::ExchangeAway

@@ -50,6 +50,15 @@ impl Database {
         rows.into_iter().map(|columns| serde_json::from_str(&row(columns)).expect("JSON")).collect()
     }
 
+    /// The columns of a table, separated by commas, without those that Postgres computes.
+    pub(crate) fn written_columns(&self, table: &str) -> String {
+        let columns = self.sql(&format!(
+            "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns \
+             WHERE table_schema = 'public' AND table_name = '{table}' AND is_generated = 'NEVER'"
+        ));
+        columns[0][0].clone().expect("a table has columns")
+    }
+
     /// The one value of a query, as a number.
     pub(crate) fn number(&self, query: &str) -> i64 {
         let rows = self.sql(query);
