@@ -127,6 +127,7 @@ impl Engines {
         let stays = |order_id: &OrderId| order_id.partition() != partition;
         self.ended.retain(|(_, order_id)| stays(order_id));
         self.orders_looked_up.retain(|order_id, _| stays(order_id));
+        self.findings.retain(|order_id, _| stays(order_id));
         self.used_late.retain(|_, order_id| stays(order_id));
         // Ids that its orders share with others stay shared: they are another node's now.
         self.open_elsewhere.retain(|order_id, _| stays(order_id));

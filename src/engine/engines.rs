@@ -9,7 +9,7 @@ use compact_str::CompactString;
 use super::feed_progress::FeedProgress;
 use super::forgotten_ids::ForgottenIds;
 use super::inputs::{
-    CancelOutcome, CreateOrder, EngineOptions, QueryAnswer, Report, SubmitOutcome,
+    CancelOutcome, CreateOrder, DayFinding, EngineOptions, QueryAnswer, Report, SubmitOutcome,
 };
 use super::news::{News, news_for_node};
 use super::outbox::{Outbox, ReplyTo};
@@ -49,6 +49,8 @@ pub struct Engines {
     /// Orders being looked up in the store in order to query them, and whether that query
     /// reconciles them.
     pub(super) orders_looked_up: HashMap<OrderId, bool>,
+    /// Findings about some of these. Bounded by who compares: a few are under way at a time.
+    pub(super) findings: HashMap<OrderId, Vec<DayFinding>>,
     /// Unreadable lines about ids that no known order has (yet), with their time of arrival.
     pub(super) unreadable_of_unknown: HashMap<ExternalOrderId, (CompactString, TimestampMicros)>,
     /// Ids that the exchange gave to several orders, with these orders. Some may be other nodes'.
@@ -83,6 +85,7 @@ impl Engines {
             rounds: Rounds::default(),
             ended: VecDeque::new(),
             orders_looked_up: HashMap::new(),
+            findings: HashMap::new(),
             unreadable_of_unknown: HashMap::new(),
             ambiguous: HashMap::new(),
             open_elsewhere: HashMap::new(),

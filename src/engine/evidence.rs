@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use super::entry::Shown;
 use super::inputs::{ExchangeRecord, FeedPlace};
 use super::partition::Work;
-use crate::order::{Anomaly, Case, CaseCause, CaseDecision, CaseOutcome, Change, Execution, Fill};
+use crate::order::{
+    Anomaly, Case, CaseCause, CaseDecision, CaseOutcome, Change, Execution, Fill, case_text,
+};
 use crate::types::{ExecutionId, Shares};
 
 /// Each doubtful record doubles the pause before the next query, at most this many times; an option
@@ -195,7 +197,7 @@ pub(super) fn judge_missing(work: &mut Work<'_, '_>, mut listed: Listed) {
     let covers = listed.covers.is_some() && listed.is_whole();
     let is_old = keep_in_doubt(work, covers);
     if is_old && contradicts {
-        open_doubtful(work, doubtful);
+        open_doubtful(work, doubtful, "it counts, and the exchange's record lacks it");
     }
     if is_old && is_short {
         let text = format!(
@@ -301,8 +303,8 @@ fn keep_in_doubt(work: &mut Work<'_, '_>, is_whole_and_covers: bool) -> bool {
     now.micros_since(since) >= options.doubt_age_micros
 }
 
-/// Opens a case, once each, for executions that have stayed doubtful.
-fn open_doubtful(work: &mut Work<'_, '_>, doubtful: Vec<ExecutionId>) {
+/// Opens a case, once each, for executions that count and are doubtful.
+pub(super) fn open_doubtful(work: &mut Work<'_, '_>, doubtful: Vec<ExecutionId>, text: &str) {
     for execution_id in doubtful {
         if work.entry.tracked.case_of(&execution_id).is_some() {
             continue;
@@ -313,7 +315,7 @@ fn open_doubtful(work: &mut Work<'_, '_>, doubtful: Vec<ExecutionId>) {
         };
         let executed_at = work.order().updated_at;
         let fill = Fill { execution_id, price, num_shares, executed_at };
-        let text = "it counts, and the exchange's record lacks it".into();
+        let text = case_text(text);
         work.open_case(Case { cause: CaseCause::Doubtful, execution: Some(fill), text });
     }
 }

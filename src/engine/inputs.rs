@@ -7,8 +7,8 @@ use compact_str::CompactString;
 use super::outbox::CreateReply;
 use crate::order::{Fill, Order, ReportKind};
 use crate::types::{
-    ClientOrderId, ExternalOrderId, OrderId, PriceCents, Shares, Side, Symbol, TimeInForce,
-    TimestampMicros, UserId,
+    ClientOrderId, ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, Side, Symbol,
+    TimeInForce, TimestampMicros, TradeDate, UserId,
 };
 
 /// A validated order request. The caller draws the id, so that the engine draws nothing.
@@ -101,6 +101,17 @@ pub struct EngineOptions {
     /// are unknown here are about those of the other nodes, nearly all of them.
     pub shares_users: bool,
     pub accounts: AccountRules,
+}
+
+/// How an order differs from the exchange's list of a day's executions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DayFinding {
+    pub trade_date: TradeDate,
+    pub order_id: OrderId,
+    /// Executions of the list that do not count here, or with other numbers.
+    pub listed: Vec<Fill>,
+    /// Executions that count here and are not on the list.
+    pub unlisted: Vec<ExecutionId>,
 }
 
 /// Number of queries about an order that failed because the exchange did not know it.

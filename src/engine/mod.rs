@@ -12,6 +12,7 @@ mod accounts;
 mod adoption;
 mod answers;
 mod commands;
+mod day_end;
 mod engines;
 mod entry;
 mod evidence;
@@ -42,8 +43,9 @@ pub use engines::Engines;
 pub use entry::cancel_answer;
 pub use external_ids::ID_REUSE_MICROS;
 pub use inputs::{
-    AccountMode, AccountRules, CancelOutcome, CancelRefusal, CreateOrder, EngineOptions,
-    ExchangeOrderState, ExchangeRecord, FeedPlace, QueryAnswer, RELOOKS, Report, SubmitOutcome,
+    AccountMode, AccountRules, CancelOutcome, CancelRefusal, CreateOrder, DayFinding,
+    EngineOptions, ExchangeOrderState, ExchangeRecord, FeedPlace, QueryAnswer, RELOOKS, Report,
+    SubmitOutcome,
 };
 pub use mass_cancel::{CancelScope, CancelSweep};
 pub use outbox::{Alert, CancelReply, CreateReply, Effect, HaltScope, Outbox, ReplyTo};

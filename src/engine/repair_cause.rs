@@ -14,4 +14,6 @@ pub enum RepairCause {
     MissedCancel,
     /// The exchange never accepted the order, and never will.
     NeverAccepted,
+    /// The exchange's list of a day's executions had one that was not known.
+    DayEnd,
 }

@@ -155,6 +155,7 @@ impl Engines {
                 self.share_id(id, order.order_id, out);
             }
         }
+        self.deliver_findings(order_id, out);
         if reconciles {
             self.reconcile(now, order_id, out);
         } else {

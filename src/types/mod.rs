@@ -9,6 +9,7 @@ mod order_terms;
 mod steady_clock;
 mod symbol;
 mod time;
+mod trade_date;
 mod within_line;
 
 pub use backoff::Backoff;
@@ -24,6 +25,7 @@ pub use order_terms::{OrderType, Side, TimeInForce};
 pub use steady_clock::SteadyClock;
 pub use symbol::{MAX_SYMBOL_BYTES, MAX_SYMBOLS, Symbol, SymbolIndex};
 pub use time::{Clock, Moment, MonotonicMicros, TimestampMicros};
+pub use trade_date::TradeDate;
 pub use within_line::{WithinLine, steers, within_line};
 
 /// A value outside its domain. The message names the value and what is allowed.
