@@ -19,6 +19,7 @@ pub use home::DataHome;
 /// home                 where the directory was when it was last used
 /// market.checkpoint    the figures of the day
 /// candles/             candles of all symbols
+/// day-ends/             reports of the comparisons at the ends of days
 /// kill-switch.json     what operators have halted, on a node without others
 /// jwt-secret           the key of tokens, where none is configured
 /// books.sock           where `verify` looks at a running server
@@ -66,6 +67,11 @@ impl DataDir {
     /// Candles of all symbols.
     pub fn candles(&self) -> PathBuf {
         self.0.join("candles")
+    }
+
+    /// Reports of the comparisons at the ends of days.
+    pub fn day_ends(&self) -> PathBuf {
+        self.0.join("day-ends")
     }
 
     /// What operators have halted.

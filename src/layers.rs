@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["market", "order"],
     &["engine", "wal"],
     &["index", "exchange", "stream", "projection"],
-    &["oms", "offline", "sim_exchange", "cluster", "bridge", FOR_TESTS],
+    &["oms", "day_end", "offline", "sim_exchange", "cluster", "bridge", FOR_TESTS],
     &["http", "simulation"],
     &["config"],
     &["topology", "fuzzing"],

@@ -35,6 +35,7 @@
 //! | 5 | [`oms`] | the orders thread: drives engines, log and order sessions |
 //! | 5 | [`bridge`] | prices and order lines between nodes and for other programs, by way of Redis |
 //! | 5 | [`cluster`] | the nodes of a deployment, as Postgres knows them |
+//! | 5 | [`day_end`] | every execution of a day, compared with the exchange's list |
 //! | 5 | [`offline`] | verify, restore, repair and backfill: compares and copies log, store and Postgres; verify also beside a running server |
 //! | 5 | [`sim_exchange`] | a real server that plays the exchange, and misbehaves on request |
 //! | 6 | [`http`] | accept, hyper, authentication, routes, problem documents |
@@ -59,6 +60,7 @@
 //! | `candles` | its own loop | the database of candles | a ring of events, from `feed` |
 //! | `candle-read` | its own loop | reads candles for threads that must not wait | a bounded channel |
 //! | `candle-history` | its own loop | asks the exchange for missing candles | bounded channels, from and to `candles` |
+//! | `day-end` | its own loop | compares a day's executions with the exchange's list | requests of operators; the close |
 //! | `orders` | glommio, pinned if a core is left | the 64 engines, the order sessions | bounded mailboxes from shards and feed; progress of the log |
 //! | `wal` | its own loop | the log's files; a lone request is written by `orders` itself | two batch buffers that take turns |
 //! | `wal-prepare` | its own loop | the next segment, zero-filled ahead of its use | a bounded channel |
@@ -96,6 +98,7 @@ pub mod bridge;
 pub mod cluster;
 pub mod config;
 pub mod data_dir;
+pub mod day_end;
 pub mod engine;
 pub mod exchange;
 #[cfg(any(test, fuzzing))]

@@ -71,6 +71,13 @@ fn run(cli: Cli, out: &mut Console) -> Result<(), Failure> {
         Command::CloseOrder(arguments) => {
             writeln!(out, "{:#}", topology::close_order(&arguments)?)?;
         }
+        Command::Reconcile(arguments) => {
+            let report = topology::reconcile(&arguments)?;
+            write!(out, "{}", report.shown)?;
+            if !report.agrees {
+                return Err(Failure::from("the day's executions differ from the exchange's"));
+            }
+        }
         Command::Wal(WalCommand::Verify(arguments)) => verify_log(&arguments, out)?,
         Command::Wal(WalCommand::Inspect(arguments)) => {
             offline::inspect_log(&arguments.options(), out)?

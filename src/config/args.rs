@@ -13,7 +13,7 @@ use super::keys::KeysCommand;
 use super::listen::ListenAddress;
 use super::number::{data_dir, whole};
 use super::offline::{CopyArgs, RestoreArgs, VerifyArgs};
-use super::operator::{CloseOrderArgs, QuarantineCommand};
+use super::operator::{CloseOrderArgs, QuarantineCommand, ReconcileArgs};
 use super::postgres::{CommitTo, MigrateArgs, NodesArgs, PostgresArgs};
 use super::streams::StreamArgs;
 use crate::bridge::RedisAddress;
@@ -77,6 +77,9 @@ pub enum Command {
     Quarantine(QuarantineCommand),
     /// Close a stuck order by hand, at a running server. The exchange is not told.
     CloseOrder(CloseOrderArgs),
+    /// Compare the executions of a day with the exchange's list, at a running server. Missing ones
+    /// are booked. Prints the report; exit code 1 if there was any difference.
+    Reconcile(ReconcileArgs),
 }
 
 /// Settings of `serve`.
@@ -89,7 +92,7 @@ pub struct ServeArgs {
     pub listen: ListenAddress,
 
     /// Address of the operators' listener: /healthz, /readyz, /metrics, /kill-switch, /mass-cancel,
-    /// /quarantine, /orders/ID/close. Keep it private: it has no authentication.
+    /// /quarantine, /orders/ID/close, /day-ends/DATE. Keep it private: it has no authentication.
     #[arg(
         long,
         env = "LONGBOW_ADMIN_LISTEN",
@@ -155,6 +158,12 @@ pub struct ServeArgs {
     #[arg(long, env = "LONGBOW_KEEP_ORDER_CHANGES_HOURS", value_name = "H", default_value_t = 24,
           value_parser = whole::<u64>(1..=8_760))]
     pub keep_order_changes_hours: u64,
+
+    /// Minutes after the close of the session at which the executions of the day are compared with the
+    /// exchange's list.
+    #[arg(long, env = "LONGBOW_DAY_END_DELAY_MINUTES", value_name = "M", default_value_t = 15,
+          value_parser = whole::<u64>(0..=1_440))]
+    pub day_end_delay_minutes: u64,
 
     /// Days that candles are kept.
     #[arg(long, env = "LONGBOW_KEEP_CANDLES_DAYS", value_name = "D", default_value_t = 400,

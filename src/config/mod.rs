@@ -27,6 +27,8 @@ pub use file::parse_command_line;
 pub use keys::{KeysCommand, KeysInitArgs};
 pub use listen::ListenAddress;
 pub use offline::{CopyArgs, RestoreArgs, VerifyArgs};
-pub use operator::{ActArgs, AdminArgs, CaseArgs, CloseOrderArgs, QuarantineCommand};
+pub use operator::{
+    ActArgs, AdminArgs, CaseArgs, CloseOrderArgs, QuarantineCommand, ReconcileArgs,
+};
 pub use postgres::{CommitTo, MigrateArgs, NodesAction, NodesArgs, PostgresArgs, SchemaArgs};
 pub use streams::StreamArgs;

@@ -1,12 +1,13 @@
 //! Settings of the commands with which operators decide about orders of a running server.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 
 use super::number::{operator_text, whole};
-use crate::types::{InvalidValue, OrderId};
+use crate::types::{InvalidValue, OrderId, TradeDate};
 
 /// The subcommands of `quarantine`.
 #[derive(Debug, Subcommand)]
@@ -82,6 +83,24 @@ pub struct CloseOrderArgs {
     pub order_id: OrderId,
     #[command(flatten)]
     pub act: ActArgs,
+}
+
+/// Arguments of `reconcile`.
+#[derive(Debug, Clone, Args)]
+pub struct ReconcileArgs {
+    /// The trade date, in New York.
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub date: TradeDate,
+    /// The exchange's list as a CSV file, where the exchange itself offers none. Columns: executionId,
+    /// orderId, clientOrderId (may be empty), symbol, side, priceInCents, numShares, timestamp in
+    /// microseconds since 1970.
+    #[arg(long, value_name = "FILE.csv")]
+    pub executions: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub admin: AdminArgs,
 }
 
 /// The operator and the reason of a decision, both recorded in the order's history.

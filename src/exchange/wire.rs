@@ -187,6 +187,38 @@ pub enum ExchangeStatus {
     Unknown,
 }
 
+/// Answer to `GET /v1/executions`: a part of a day's executions, without those that were busted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecutionsResponse {
+    pub executions: Vec<DayExecution>,
+    /// Names the next part; absent in the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<CompactString>,
+    /// `false`: some of the day's executions are no longer kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
+}
+
+/// One execution of a day, with its order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DayExecution {
+    pub execution_id: ExecutionId,
+    /// The exchange's id of the order.
+    pub order_id: ExternalOrderId,
+    /// Our id of the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_order_id: Option<CompactString>,
+    pub symbol: Symbol,
+    pub side: Side,
+    /// Price per share.
+    pub price_in_cents: PriceCents,
+    pub num_shares: Shares,
+    /// Time of the execution.
+    pub timestamp: TimestampMicros,
+}
+
 /// Answer to `GET /v1/candles`: the candles of whole minutes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CandlesResponse {

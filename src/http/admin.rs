@@ -1,4 +1,5 @@
-//! The operators' listener: health, metrics, kill switch, mass cancel and quarantine.
+//! The operators' listener: health, metrics, kill switch, mass cancel, quarantine and the
+//! comparisons at the ends of days.
 
 use std::net::SocketAddr;
 
@@ -10,6 +11,7 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 
 use super::app::Site;
+use super::day_end;
 use super::mass_cancel::mass_cancel;
 use super::operate;
 use super::path::segments;
@@ -85,6 +87,9 @@ impl Admin {
                 Query::none(request.uri())?;
                 quarantine::list(&self.site, &self.pool).await
             }
+            (["day-ends", date], "GET" | "HEAD") => day_end::show(&self.site, date, request.uri()),
+            (["day-ends", date], "POST") => day_end::compare(&self.site, date, request, peer).await,
+            (["day-ends", _], _) => Err(Problem::not_allowed(&method, "GET, HEAD, POST")),
             (decision, "POST") if Decision::of_path(decision).is_some() => {
                 let Some(decision) = Decision::of_path(decision) else {
                     return Err(nothing_at(&path));

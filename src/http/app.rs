@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::day_end::DayEnds;
 use crate::engine::AccountRules;
 use crate::exchange::webhook::WebhookVerifier;
 use crate::index::CandleReads;
@@ -53,6 +54,8 @@ pub struct Site {
     pub peers: Option<Peers>,
     /// What accounts are for.
     pub accounts: AccountSettings,
+    /// Comparisons with the exchange at the ends of days; `None` where nodes share the users.
+    pub day_ends: Option<DayEnds>,
 }
 
 /// What accounts are for, as far as requests are concerned.

@@ -8,6 +8,7 @@ mod auth;
 mod body;
 mod call;
 mod connection;
+mod day_end;
 mod fields;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

@@ -222,7 +222,7 @@ impl IndexWriter {
         self.accounts.book(&self.index, &mut working.tracked, effect)?;
         if applied.recorded {
             if let Some(noted) = noted {
-                self.executions.note(lsn, order_id, noted);
+                self.executions.note(lsn, working.tracked.order(), noted);
             }
             self.changes.note(lsn, working.tracked.order(), &mut self.encoder)?;
         }

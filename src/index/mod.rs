@@ -23,6 +23,7 @@
 //! | `node` | `b` | empty; once accounts follow the orders
 //! | `node` | `a`, order id (16) | empty; an order to look at although it may have ended
 //! | `executions` | order id, execution id | format (1), and what the execution was when it was noted |
+//! | `node` | `g`, day since 1970 (4), order id (16) | empty; an order good till cancelled that was executed on that day (UTC) |
 //! | `accounts` | partition (1 byte), user | the account of the user |
 //! | `changes-F-T` | user, 0, LSN (8) | chunk (8), offset (4), length (4): where `versions-F-T` has the order as this record left it; the highest bit of the length says that the chunk is compressed
 //! | `versions-F-T` | first LSN (8) | orders one after the other, as log records left them, without executions; their size (4, little endian) and an LZ4 block |
@@ -52,6 +53,7 @@ mod accounts;
 mod apply;
 mod candles;
 mod changes;
+mod day;
 mod error;
 mod executions;
 mod feed_records;

@@ -1,6 +1,8 @@
 //! The index's records about the node itself: its position in which log, the feed position,
 //! unmatched reports, and orders to look at again.
 
+use std::ops::Range;
+
 use super::IndexError;
 use super::keys;
 use super::store::{Bytes, ScanOrder, Space, View};
@@ -20,6 +22,8 @@ pub(super) const ACCOUNTS_KEY: [u8; 1] = *b"b";
 const UNMATCHED_PREFIX: u8 = b'h';
 const ENDED_PREFIX: u8 = b'e';
 const ATTENDED_PREFIX: u8 = b'a';
+const GTC_EXECUTED_PREFIX: u8 = b'g';
+const MICROS_PER_DAY: u64 = 24 * 3_600 * 1_000_000;
 const META_BYTES: usize = 20;
 const ORDER_ID_BYTES: usize = 16;
 
@@ -88,6 +92,18 @@ pub(super) fn attended_key(order_id: OrderId) -> Bytes {
 /// Key of the orders that ended in a batch, by the last LSN of the batch.
 pub(super) fn ended_key(lsn: u64) -> Bytes {
     numbered_key(ENDED_PREFIX, lsn)
+}
+
+/// Key of an order good till cancelled that was executed on a day.
+pub(super) fn gtc_executed_key(day: u32, order_id: OrderId) -> Bytes {
+    [&[GTC_EXECUTED_PREFIX][..], &day.to_be_bytes(), &keys::order_id_bytes(order_id)]
+        .concat()
+        .into()
+}
+
+/// Days since 1970.
+pub(super) fn utc_day(at: TimestampMicros) -> u32 {
+    u32::try_from(at.micros() / MICROS_PER_DAY).unwrap_or(u32::MAX)
 }
 
 fn numbered_key(prefix: u8, lsn: u64) -> Bytes {
@@ -189,6 +205,21 @@ pub(super) fn attended(view: &dyn View) -> Result<Vec<OrderId>, IndexError> {
     let range: (&[u8], &[u8]) = (&[ATTENDED_PREFIX], &[ATTENDED_PREFIX + 1]);
     view.scan(Space::Node, range, ScanOrder::Ascending, &mut |key, _value| {
         order_ids.push(keys::order_id(key.get(1..).unwrap_or_default())?);
+        Ok(true)
+    })?;
+    Ok(order_ids)
+}
+
+/// Orders good till cancelled that were executed on the UTC days which a stretch of time touches.
+pub(super) fn gtc_executed(
+    view: &dyn View,
+    time: &Range<TimestampMicros>,
+) -> Result<Vec<OrderId>, IndexError> {
+    let mut order_ids = Vec::new();
+    let key = |day: u32| [&[GTC_EXECUTED_PREFIX][..], &day.to_be_bytes()].concat();
+    let (from, to) = (key(utc_day(time.start)), key(utc_day(time.end).saturating_add(1)));
+    view.scan(Space::Node, (&from, &to), ScanOrder::Ascending, &mut |key, _value| {
+        order_ids.push(keys::order_id(key.get(from.len()..).unwrap_or_default())?);
         Ok(true)
     })?;
     Ok(order_ids)

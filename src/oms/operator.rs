@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::{Engines, OperatorReply, Outbox};
+use crate::engine::{DayFinding, Engines, OperatorReply, Outbox};
 use crate::order::{CaseOutcome, OpenCase, OperatorAct};
 use crate::types::{OrderId, TimestampMicros, UserId};
 use crate::wal::Lsn;
@@ -39,6 +39,7 @@ pub(super) enum OperatorCommand {
     List(oneshot::Sender<Quarantine>),
     Decide(Decide),
     Close(OrderId, OperatorAct, oneshot::Sender<OperatorReply>),
+    DayEnd(Vec<DayFinding>, oneshot::Sender<()>),
 }
 
 /// A decision about a case.
@@ -78,6 +79,14 @@ impl OperatorActs {
             }
             OperatorCommand::Close(order_id, act, reply) => {
                 Some((engines.close_order(now, order_id, act, out), reply))
+            }
+            OperatorCommand::DayEnd(findings, reply) => {
+                for finding in findings {
+                    engines.take_finding(now, finding, out);
+                }
+                // Whoever compares may be gone.
+                let _gone = reply.send(());
+                None
             }
         }
     }

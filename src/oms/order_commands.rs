@@ -14,7 +14,9 @@ use super::partitions::{PARTITION_QUEUE_CAPACITY, PartitionCommand};
 use super::stages::OrderStages;
 use super::views::CommittedViews;
 use super::webhook::{LinesDurable, WebhookCommand};
-use crate::engine::{CancelReply, CancelScope, CreateOrder, CreateReply, OperatorReply};
+use crate::engine::{
+    CancelReply, CancelScope, CreateOrder, CreateReply, DayFinding, OperatorReply,
+};
 use crate::exchange::wire::FeedLine;
 use crate::exchange::{ExchangeClock, Results};
 use crate::order::{CaseOutcome, OperatorAct};
@@ -229,6 +231,19 @@ impl OrderCommands {
     ) -> Result<oneshot::Receiver<OperatorReply>, Overloaded> {
         let (reply, receiver) = oneshot::channel();
         self.operate(OperatorCommand::Close(order_id, act, reply), receiver)
+    }
+
+    /// Hands over what the comparison at a day's end found. Answered once it is decided; the store
+    /// shows what came of it.
+    ///
+    /// # Errors
+    /// [`Overloaded`]: nothing was taken.
+    pub fn take_findings(
+        &self,
+        findings: Vec<DayFinding>,
+    ) -> Result<oneshot::Receiver<()>, Overloaded> {
+        let (reply, receiver) = oneshot::channel();
+        self.operate(OperatorCommand::DayEnd(findings, reply), receiver)
     }
 
     fn operate<T>(

@@ -4,7 +4,7 @@ use strum::VariantArray;
 
 use super::record::Order;
 use super::status::Status;
-use crate::types::{OrderId, Symbol, TimestampMicros, UserPartition};
+use crate::types::{OrderId, Symbol, TimestampMicros};
 
 /// A set of statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,8 +127,8 @@ impl PageRequest {
     /// An order is made with the time in its id, so the range follows from the times of the filter. It
     /// may hold orders of the same microsecond that the filter does not select.
     pub fn ids(&self) -> (Option<OrderId>, Option<OrderId>) {
-        let from = self.filter.from.map(first_id_at);
-        let to = self.filter.to.map(|to| first_id_at(to.saturating_add_micros(1)));
+        let from = self.filter.from.map(OrderId::first_at);
+        let to = self.filter.to.map(|to| OrderId::first_at(to.saturating_add_micros(1)));
         match (self.sequence, self.after) {
             (_, None) => (from, to),
             (Sequence::NewestFirst, Some(after)) => {
@@ -142,17 +142,10 @@ impl PageRequest {
     }
 }
 
-/// No order that was created at this time or later has a lower id.
-fn first_id_at(at: TimestampMicros) -> OrderId {
-    /// The last time that fits an id, which has 48 bits for the milliseconds.
-    const LAST_MICROS: u64 = ((1 << 48) - 1) * 1_000;
-    let nanos = u128::from(at.micros().min(LAST_MICROS)) * 1_000;
-    OrderId::new(nanos, 0, UserPartition::from_low_bits(0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::UserPartition;
 
     #[test]
     fn sets_of_statuses() {

@@ -110,6 +110,8 @@ pub(super) struct Orders {
     /// Finished orders, the first finished first.
     finished: VecDeque<OrderSlot>,
     max_finished: usize,
+    /// The last time at which one that is forgotten changed.
+    pub(super) forgotten_until: Option<TimestampMicros>,
 }
 
 impl Orders {
@@ -122,6 +124,7 @@ impl Orders {
             by_key: BTreeMap::new(),
             finished: VecDeque::new(),
             max_finished,
+            forgotten_until: None,
         }
     }
 
@@ -274,6 +277,7 @@ impl Orders {
             Some(Record::Accepted(order)) => {
                 self.by_client.remove(&order.client);
                 self.by_key.remove(&order.key);
+                self.forgotten_until = self.forgotten_until.max(Some(order.at));
             }
             Some(Record::Rejected(rejection)) => {
                 self.by_client.remove(&rejection.client);

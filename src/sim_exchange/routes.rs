@@ -27,7 +27,7 @@ use crate::exchange::wire::{
     CancelRequest, CancelResponse, MAX_BATCH, QueryRequest, QueryResponse, SubmitOrder,
     SubmitRequest, SubmitResponse, SubmitResult, SymbolsResponse, WebhookRequest,
 };
-use crate::types::{Symbol, TimestampMicros};
+use crate::types::{Symbol, TimestampMicros, TradeDate};
 
 /// Longest request: 256 orders of at most 1 KiB.
 const MAX_BODY_BYTES: usize = MAX_BATCH * 1_024;
@@ -45,6 +45,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/cancels", post(cancel))
         .route("/v1/symbols", get(symbols))
         .route("/v1/candles", get(candles))
+        .route("/v1/executions", get(executions))
         .route("/v1/feed", get(feed))
         .route("/v1/webhooks", post(register_webhook))
         .merge(fault_routes::routes())
@@ -205,6 +206,27 @@ async fn candles(
     });
     let unknown = || Problem::bad_request(format!("symbol: {} does not trade here", query.symbol));
     json(&answer.ok_or_else(unknown)?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct ExecutionsQuery {
+    trade_date: TradeDate,
+    cursor: Option<String>,
+}
+
+async fn executions(
+    State(shared): Exchange,
+    query: Result<Query<ExecutionsQuery>, QueryRejection>,
+) -> Reply {
+    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    // What is not in the journal must not be reported.
+    if !shared.is_written() {
+        return Err(unavailable());
+    }
+    let (date, cursor) = (query.trade_date, query.cursor.as_deref());
+    let page = shared.look(|state| state.venue.executions_of(date, cursor));
+    json(&page.ok_or_else(|| Problem::bad_request("cursor: it is of no part of this list"))?)
 }
 
 async fn register_webhook(State(shared): Exchange, body: Result<Bytes, BytesRejection>) -> Reply {

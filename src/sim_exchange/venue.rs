@@ -2,6 +2,7 @@
 //! lines and journal entries come out. The caller writes the journal entries before it sends any
 //! answer or line.
 
+mod day;
 mod unasked;
 
 use std::collections::HashMap;

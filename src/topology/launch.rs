@@ -13,13 +13,14 @@ use crate::bridge::{
 use crate::cluster::{MemberClock, Membership, PartitionMap, Stops};
 use crate::config::ServeArgs;
 use crate::data_dir::DataHome;
+use crate::day_end::DayEnds;
 use crate::exchange::feed::{Feed, FeedMetrics, FeedOptions};
-use crate::exchange::{FeedRole, OrderFeedMessage, PublishedLine};
+use crate::exchange::{ExchangeAddress, FeedRole, OrderFeedMessage, PublishedLine};
 use crate::http::{HttpLimits, HttpMetrics, PeerMetrics, PeerOptions, Peers, PeersSecret, Site};
 use crate::index::{CandleReads, Index};
-use crate::market::{MarketReader, MarketWriter, ShardWatch};
+use crate::market::{MarketReader, MarketWriter, ShardWatch, SharedDirectory};
 use crate::metrics::Metrics;
-use crate::oms::{self, OrderStore, OrderWatch, OrdersThread, PostgresSide};
+use crate::oms::{self, OrderCommands, OrderStore, OrderWatch, OrdersThread, PostgresSide};
 use crate::projection::{Ownership, PostgresReader, PostgresReads, PostgresServers};
 use crate::runtime::{self, ExecutorOptions};
 use crate::shutdown::Shutdown;
@@ -29,6 +30,7 @@ use crate::wal::{self, LogHandle, WalAppender, WalOptions};
 
 use super::ServeError;
 use super::candles::{self, CandleFeed};
+use super::day_end;
 use super::feed;
 use super::host::OrdersHost;
 use super::index::{show_records, start_index, start_readers};
@@ -230,6 +232,22 @@ impl Launch<'_> {
         let directory = Arc::clone(&market.directory);
         let threads = (rest, readers, &*stop_orders);
         candles::start(arguments, (directory, feed), metrics, threads, shutdown).map(Some)
+    }
+
+    /// Compares days with the exchange, where this process has all orders.
+    pub(super) fn compare_days(
+        &mut self,
+        records: (ExchangeAddress, Index),
+        (commands, directory): (&OrderCommands, Arc<SharedDirectory>),
+    ) -> Result<Option<DayEnds>, ServeError> {
+        if self.arguments.is_member() {
+            return Ok(None);
+        }
+        let Self { arguments, metrics, stages, shutdown, .. } = self;
+        let Stages { rest, stop_orders, .. } = stages;
+        let threads = (rest, &*stop_orders, &**shutdown);
+        let sources = (commands.clone(), directory);
+        day_end::start(arguments, records, sources, metrics, threads).map(Some)
     }
 
     /// The follower of one of several nodes.

@@ -26,6 +26,7 @@
 
 mod candles;
 mod console;
+mod day_end;
 mod exchange;
 mod feed;
 mod host;
@@ -43,6 +44,7 @@ mod operators;
 mod placement;
 mod plan;
 mod postgres;
+mod reconcile;
 mod running;
 mod serve;
 mod serve_error;
@@ -58,6 +60,7 @@ pub use exchange::run_exchange;
 pub use logging::{Log, LogError};
 pub use operator_client::{OperatorError, close_order, quarantine};
 pub use postgres::servers;
+pub use reconcile::{ReconcileError, reconcile};
 pub use serve::serve;
 pub use serve_error::{ServeError, is_wrong_setting};
 pub use signals::SignalError;

@@ -123,6 +123,7 @@ impl Running {
         let redis = arguments.redis.as_ref();
         let redis = redis.map(|address| RedisHealth::new(address, role.clone()));
         let mut launch = Launch { arguments, metrics, shutdown, role, stages: Stages::new() };
+        let index = start.index.clone();
         let records = launch.keep_records(
             start.log,
             (start.index, recovered.wal),
@@ -172,6 +173,7 @@ impl Running {
         };
         let (lines, published) = mailbox(PUBLISHED_LINES);
         let followed = Followed { market: &market, shards: &watches, lines, redis: redis.clone() };
+        let exchange = feed_options.exchange.clone();
         let candles = launch.read_feed(feed_options, (market_writer, feed_sender), followed)?;
 
         if let (Some(redis), Some(watch)) = (redis, bridge_watch) {
@@ -183,7 +185,10 @@ impl Running {
         launch.metrics.register(|registry| quotas.register(registry));
         let (router, inboxes) = stream_router(plan.placement.shards.len());
         let room = Arc::new(ClientRoom::new(plan.client_connections, Arc::clone(&quotas)));
+        let directory = Arc::clone(&market.directory);
+        let day_ends = launch.compare_days((exchange, index), (&commands, directory))?;
         let site = Site {
+            day_ends,
             market,
             candles,
             orders: OrderService::new(commands, records.store),

@@ -8,7 +8,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::InvalidValue;
+use super::{InvalidValue, TimestampMicros};
 
 /// Number of user partitions; each has its own engine. Part of the record format: every record
 /// names its partition, so a partition can move between nodes.
@@ -124,6 +124,14 @@ impl OrderId {
         let random_bits = u128::from(random) & ((1 << (62 - PARTITION_BITS)) - 1);
         let low = (random_bits << PARTITION_BITS) | u128::from(partition.get());
         Self((millis << 80) | (version << 76) | (fraction << 64) | (variant << 62) | low)
+    }
+
+    /// No order that was created at this time or later has a lower id.
+    pub fn first_at(at: TimestampMicros) -> Self {
+        /// The last time that fits an id, which has 48 bits for the milliseconds.
+        const LAST_MICROS: u64 = ((1 << 48) - 1) * 1_000;
+        let nanos = u128::from(at.micros().min(LAST_MICROS)) * 1_000;
+        Self::new(nanos, 0, UserPartition::from_low_bits(0))
     }
 
     /// The partition of the order's user.

@@ -31,6 +31,7 @@ mod contract_methods;
 mod contract_start;
 mod contract_symbols;
 mod contract_tokens;
+mod day_end;
 mod day_figures;
 mod descriptors;
 mod disk_full;
