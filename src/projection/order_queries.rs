@@ -341,12 +341,13 @@ impl OrderQueries {
         let mut orders = Vec::with_capacity(rows.len());
         for row in rows {
             let place = || -> Result<_, cell::CellError> {
-                let log_id = LogId(cell::value::<i64>(row, 21)?.cast_unsigned());
-                Ok(LogPosition { log_id, lsn: Lsn(cell::number(row, 22)?) })
+                let log_id =
+                    LogId(cell::value::<i64>(row, POSITION_COLUMNS.start)?.cast_unsigned());
+                Ok(LogPosition { log_id, lsn: Lsn(cell::number(row, POSITION_COLUMNS.start + 1)?) })
             };
             position = Some(place().map_err(|error| error.within(&self.server, "projection"))?);
             if query.has_edge() {
-                let last: Option<Uuid> = row.get(23);
+                let last: Option<Uuid> = row.get(POSITION_COLUMNS.end);
                 edge = last.map(|last| OrderId::from_u128(last.as_u128()));
             }
             let Some(order_id) = row.get::<_, Option<Uuid>>(1) else { continue };

@@ -5,8 +5,9 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::values::{Text, Timestamp, bigint, uuid};
-use crate::order::{Change, Event, OpenCase, Order, OrderParts, TrackedOrder};
-use crate::types::{ExecutionId, OrderId, PriceCents, Shares, TimestampMicros, UserId};
+use crate::money::{Account, Holding, Movement, Reservation};
+use crate::order::{CashMoved, Change, Event, OpenCase, Order, OrderParts, TrackedOrder};
+use crate::types::{ExecutionId, OrderId, PriceCents, Shares, Symbol, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
 
 pub(super) type Parameters<'a> = Vec<&'a (dyn ToSql + Sync)>;
@@ -86,6 +87,8 @@ columns! {
         user_cancelled: bool => boolean,
         taken_back: bool => boolean,
         open_cases: Option<Text> => text,
+        reserves: Option<&'static str> => text,
+        reserved_price_cents: Option<i64> => bigint,
     }
 }
 
@@ -103,6 +106,7 @@ columns! {
         busted_at: Option<Timestamp> => timestamptz,
         taken_back: bool => boolean,
         symbol: Text => text,
+        profit_cents: Option<i64> => bigint,
     }
 }
 
@@ -143,6 +147,90 @@ columns! {
     }
 }
 
+columns! {
+    /// Rows of `accounts`.
+    AccountRows of accounts {
+        user_id: Text => text,
+        user_partition: i16 => smallint,
+        cash_cents: i64 => bigint,
+        reserved_cents: i64 => bigint,
+        deposited_cents: i64 => bigint,
+        version: i64 => bigint,
+    }
+}
+
+columns! {
+    /// Rows of `positions`.
+    PositionRows of positions {
+        user_id: Text => text,
+        symbol: Text => text,
+        user_partition: i16 => smallint,
+        shares: i64 => bigint,
+        reserved_shares: i64 => bigint,
+        cost_cents: i64 => bigint,
+        profit_cents: i64 => bigint,
+        version: i64 => bigint,
+    }
+}
+
+columns! {
+    /// Rows of `ledger_entries`.
+    LedgerRows of ledger_entries {
+        user_id: Text => text,
+        version: i64 => bigint,
+        line: i16 => smallint,
+        at: Timestamp => timestamptz,
+        user_partition: i16 => smallint,
+        kind: &'static str => text,
+        symbol: Option<Text> => text,
+        cash_cents: i64 => bigint,
+        cost_cents: i64 => bigint,
+        profit_cents: i64 => bigint,
+        clearing_cents: i64 => bigint,
+        shares: i64 => bigint,
+        order_id: Option<Uuid> => uuid,
+        execution_id: Option<Text> => text,
+        movement_id: Option<Text> => text,
+        log_id: i64 => bigint,
+        lsn: i64 => bigint,
+    }
+}
+
+columns! {
+    /// Rows of `cash_movements`.
+    CashMovementRows of cash_movements {
+        user_id: Text => text,
+        movement_id: Text => text,
+        user_partition: i16 => smallint,
+        at: Timestamp => timestamptz,
+        kind: &'static str => text,
+        cents: i64 => bigint,
+        moved_by: Option<Text> => text,
+        reason: Text => text,
+    }
+}
+
+const ON_ACCOUNT: &str = "\
+    ON CONFLICT (user_id) DO UPDATE SET cash_cents = excluded.cash_cents, \
+        reserved_cents = excluded.reserved_cents, deposited_cents = excluded.deposited_cents, \
+        version = excluded.version";
+const ON_POSITION: &str = "\
+    ON CONFLICT (user_id, symbol) DO UPDATE SET shares = excluded.shares, \
+        reserved_shares = excluded.reserved_shares, cost_cents = excluded.cost_cents, \
+        profit_cents = excluded.profit_cents, version = excluded.version";
+
+/// The statement that replaces older versions of accounts, or whatever is there.
+pub(super) fn write_accounts(replaces_any: bool) -> String {
+    let older = if replaces_any { "" } else { " WHERE accounts.version < excluded.version" };
+    format!("{} {ON_ACCOUNT}{older}", AccountRows::insert())
+}
+
+/// The same for positions.
+pub(super) fn write_positions(replaces_any: bool) -> String {
+    let older = if replaces_any { "" } else { " WHERE positions.version < excluded.version" };
+    format!("{} {ON_POSITION}{older}", PositionRows::insert())
+}
+
 /// A row of `orders` replaces an older version of itself.
 pub(super) const REPLACE_OLDER: &str = "\
     ON CONFLICT (user_id, order_id) DO UPDATE SET \
@@ -177,16 +265,16 @@ pub(super) fn replace_any() -> String {
 pub(super) const ON_NEW_EXECUTION: &str = "\
     ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET \
         (user_partition, num_shares, price_cents, executed_at, recorded_at, busted_at, taken_back, \
-                symbol) \
+                symbol, profit_cents) \
             = (excluded.user_partition, excluded.num_shares, excluded.price_cents, \
                 excluded.executed_at, excluded.recorded_at, excluded.busted_at, \
-                excluded.taken_back, excluded.symbol) \
+                excluded.taken_back, excluded.symbol, excluded.profit_cents) \
     WHERE (executions.user_partition, executions.num_shares, executions.price_cents, \
             executions.executed_at, executions.recorded_at, executions.busted_at, \
-            executions.taken_back, executions.symbol) \
+            executions.taken_back, executions.symbol, executions.profit_cents) \
         IS DISTINCT FROM (excluded.user_partition, excluded.num_shares, excluded.price_cents, \
             excluded.executed_at, excluded.recorded_at, excluded.busted_at, excluded.taken_back, \
-            excluded.symbol)";
+            excluded.symbol, excluded.profit_cents)";
 
 /// An execution that the log reported before becomes void and keeps its shares, or counts again,
 /// perhaps with other shares. Its first recorded time stays.
@@ -195,13 +283,14 @@ pub(super) const ON_KNOWN_EXECUTION: &str = "\
         num_shares = coalesce(excluded.num_shares, executions.num_shares), \
         price_cents = coalesce(excluded.price_cents, executions.price_cents), \
         executed_at = coalesce(excluded.executed_at, executions.executed_at), \
-        busted_at = excluded.busted_at, taken_back = excluded.taken_back \
+        busted_at = excluded.busted_at, taken_back = excluded.taken_back, \
+        profit_cents = excluded.profit_cents \
     WHERE (executions.num_shares, executions.price_cents, executions.executed_at, \
-            executions.busted_at, executions.taken_back) \
+            executions.busted_at, executions.taken_back, executions.profit_cents) \
         IS DISTINCT FROM (coalesce(excluded.num_shares, executions.num_shares), \
             coalesce(excluded.price_cents, executions.price_cents), \
             coalesce(excluded.executed_at, executions.executed_at), \
-            excluded.busted_at, excluded.taken_back)";
+            excluded.busted_at, excluded.taken_back, excluded.profit_cents)";
 
 /// An execution counts or is void as the index has it, which does not know since when.
 pub(super) const ON_COPIED_EXECUTION: &str = "\
@@ -212,11 +301,12 @@ pub(super) const ON_COPIED_EXECUTION: &str = "\
         executed_at = coalesce(executions.executed_at, excluded.executed_at), \
         busted_at = CASE WHEN excluded.busted_at IS NOT NULL \
             THEN coalesce(executions.busted_at, excluded.busted_at) END, \
-        taken_back = excluded.taken_back \
+        taken_back = excluded.taken_back, profit_cents = excluded.profit_cents \
     WHERE (executions.busted_at IS NULL) <> (excluded.busted_at IS NULL) \
         OR executions.taken_back <> excluded.taken_back \
         OR executions.user_partition <> excluded.user_partition \
         OR executions.symbol IS DISTINCT FROM excluded.symbol \
+        OR executions.profit_cents IS DISTINCT FROM excluded.profit_cents \
         OR (executions.num_shares, executions.price_cents) IS DISTINCT FROM \
             (coalesce(excluded.num_shares, executions.num_shares), \
                 coalesce(excluded.price_cents, executions.price_cents))";
@@ -228,6 +318,10 @@ pub(super) const ON_COPIED_EXTERNAL: &str = "\
     WHERE NOT EXISTS (SELECT FROM orders o WHERE o.user_id = external_orders.user_id \
         AND o.order_id = external_orders.order_id \
         AND o.external_order_id = external_orders.external_order_id)";
+
+/// What an order reserves, as the column `reserves` has it.
+pub(super) const RESERVES_CASH: &str = "cash";
+pub(super) const RESERVES_SHARES: &str = "shares";
 
 /// Existing rows stay: the first order with an exchange id keeps it, and events never change.
 pub(super) const KEEP_EXISTING: &str = "ON CONFLICT DO NOTHING";
@@ -284,6 +378,13 @@ impl OrderRows {
         self.user_cancelled.push(order.user_cancelled);
         self.taken_back.push(order.taken_back);
         self.open_cases.push(cases_text(cases));
+        let (reserves, price) = match order.reservation {
+            Reservation::Nothing => (None, None),
+            Reservation::Cash(price) => (Some(RESERVES_CASH), Some(price.cents())),
+            Reservation::Shares => (Some(RESERVES_SHARES), None),
+        };
+        self.reserves.push(reserves);
+        self.reserved_price_cents.push(price);
     }
 }
 
@@ -301,7 +402,8 @@ pub(super) struct ExecutionRow {
 }
 
 impl ExecutionRows {
-    pub(super) fn push(&mut self, order: &Order, id: &ExecutionId, row: &ExecutionRow) {
+    pub(super) fn push(&mut self, tracked: &TrackedOrder, id: &ExecutionId, row: &ExecutionRow) {
+        let order = tracked.order();
         self.user_id.push(user_text(&order.user));
         self.order_id.push(uuid(order.order_id));
         self.execution_id.push(Text::new(id.as_str()));
@@ -313,6 +415,93 @@ impl ExecutionRows {
         self.busted_at.push(row.busted_at.map(Timestamp));
         self.taken_back.push(row.taken_back);
         self.symbol.push(Text::new(order.symbol.as_str()));
+        let booked = tracked.executions().booked(id);
+        self.profit_cents.push(booked.map(|booked| booked.profit_cents));
+    }
+}
+
+/// What the ledger says of a movement besides its amounts.
+pub(super) struct Entry<'a> {
+    pub(super) at: TimestampMicros,
+    pub(super) kind: &'static str,
+    pub(super) order_id: Option<OrderId>,
+    pub(super) execution_id: Option<&'a ExecutionId>,
+    /// The id of a cash movement.
+    pub(super) id: Option<&'a str>,
+    pub(super) log: (LogId, Lsn),
+}
+
+impl AccountRows {
+    pub(super) fn push(&mut self, user: &UserId, account: &Account) {
+        self.user_id.push(user_text(user));
+        self.user_partition.push(user.partition().get().into());
+        self.cash_cents.push(account.cash_cents());
+        self.reserved_cents.push(account.reserved_cents());
+        self.deposited_cents.push(account.deposited_cents());
+        self.version.push(bigint(account.version()));
+    }
+}
+
+impl PositionRows {
+    /// Adds a holding with the version of its account at its last movement.
+    pub(super) fn push(
+        &mut self,
+        user: &UserId,
+        (symbol, holding): (Symbol, Holding),
+        version: u64,
+    ) {
+        let [shares, reserved_shares, cost_cents, profit_cents] = holding.amounts();
+        self.user_id.push(user_text(user));
+        self.symbol.push(Text::new(symbol.as_str()));
+        self.user_partition.push(user.partition().get().into());
+        self.shares.push(shares);
+        self.reserved_shares.push(reserved_shares);
+        self.cost_cents.push(cost_cents);
+        self.profit_cents.push(profit_cents);
+        self.version.push(bigint(version));
+    }
+}
+
+impl LedgerRows {
+    /// Adds a movement with the version of the account after it.
+    pub(super) fn push(
+        &mut self,
+        (user, version): (&UserId, u64),
+        movement: &Movement,
+        entry: &Entry<'_>,
+    ) {
+        let [cash_cents, cost_cents, profit_cents, clearing_cents] = movement.cents();
+        self.user_id.push(user_text(user));
+        self.version.push(bigint(version));
+        self.line.push(0);
+        self.at.push(Timestamp(entry.at));
+        self.user_partition.push(user.partition().get().into());
+        self.kind.push(entry.kind);
+        self.symbol.push(movement.symbol().map(|symbol| Text::new(symbol.as_str())));
+        self.cash_cents.push(cash_cents);
+        self.cost_cents.push(cost_cents);
+        self.profit_cents.push(profit_cents);
+        self.clearing_cents.push(clearing_cents);
+        self.shares.push(movement.shares());
+        self.order_id.push(entry.order_id.map(uuid));
+        self.execution_id.push(entry.execution_id.map(|id| Text::new(id.as_str())));
+        self.movement_id.push(entry.id.map(Text::new));
+        let (log_id, lsn) = entry.log;
+        self.log_id.push(log_id.0.cast_signed());
+        self.lsn.push(bigint(lsn.0));
+    }
+}
+
+impl CashMovementRows {
+    pub(super) fn push(&mut self, moved: &CashMoved) {
+        self.user_id.push(user_text(&moved.user));
+        self.movement_id.push(Text::new(&moved.id));
+        self.user_partition.push(moved.user.partition().get().into());
+        self.at.push(Timestamp(moved.at));
+        self.kind.push(moved.kind.into_str());
+        self.cents.push(moved.cents);
+        self.moved_by.push(moved.by.as_deref().map(Text::new));
+        self.reason.push(Text::new(&moved.reason));
     }
 }
 

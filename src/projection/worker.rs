@@ -25,7 +25,7 @@ use super::transaction::Written;
 use super::unchanged;
 use super::{
     Owner, OwnersOf, Ownership, PostgresServer, Progress, ProjectionError, ProjectionMetrics,
-    effect_of_absence, read,
+    effect_of_absence, read, read_accounts,
 };
 use crate::shutdown::Shutdown;
 use crate::types::{Backoff, Clock, OrderId};
@@ -35,6 +35,8 @@ use following::Following;
 
 /// Most orders in memory, at some 500 bytes each.
 const MAX_WORKING_ORDERS: usize = 131_072;
+/// Most accounts in memory, at some 600 bytes each.
+const MAX_WORKING_ACCOUNTS: usize = 131_072;
 /// Longest wait for a record: how soon a stop is noticed.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The same while orders are held back, which is never for long.
@@ -276,7 +278,7 @@ impl ProjectionWorker {
             };
             let is_due = is_over || session.all_advanced_at.elapsed() >= POSITION_INTERVAL;
             // An empty set would stand for all partitions, and held ones must not advance.
-            if is_due || batch.touched.is_empty() {
+            if is_due || batch.touched.is_empty() || batch.money.begins {
                 batch.advances_all = true;
                 batch.touched.clear();
                 if !self.held.is_empty() {
@@ -391,6 +393,7 @@ impl ProjectionWorker {
         let lag = self.log.committed().0.saturating_sub(self.progress.slowest().0);
         self.metrics.lag_records.set(lag.cast_signed());
         session.intake.working.shrink(MAX_WORKING_ORDERS, batch.last);
+        session.intake.accounts.working.shrink(MAX_WORKING_ACCOUNTS, batch.last);
         Ok(next)
     }
 
@@ -431,6 +434,7 @@ impl ProjectionWorker {
     ) -> Result<Batch, ProjectionError> {
         let taken = intake.take(&self.server, self.size.events(), may_hold_back).await?;
         self.load_missing(client, &taken, intake).await?;
+        self.load_accounts(client, &taken, intake).await?;
         yield_now().await;
         intake.build(&self.log, &taken).map_err(|unknown| ProjectionError::UnknownOrder {
             server: self.server.to_string(),
@@ -472,7 +476,27 @@ impl ProjectionWorker {
             }
         }
         for order in loaded {
-            intake.working.insert(order, before);
+            intake.working.insert(order.order().order_id, order, before);
+        }
+        Ok(())
+    }
+
+    /// Reads the accounts that a batch moves and memory lacks. A user without one has never had money.
+    async fn load_accounts(
+        &self,
+        client: &Client,
+        Taken { events, last }: &Taken,
+        intake: &mut Intake,
+    ) -> Result<(), ProjectionError> {
+        let missing = batch::missing_accounts(events, &intake.working, &intake.accounts);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let before = Lsn(events.first().map_or(last.0, |(lsn, _)| lsn.0 - 1));
+        let mut loaded = read_accounts::of_users(client, &self.server, &missing).await?;
+        for user in missing {
+            let account = loaded.remove(&user).unwrap_or_default();
+            intake.accounts.working.insert(user, account, before);
         }
         Ok(())
     }

@@ -57,6 +57,15 @@ impl Database {
         value.expect("one value").parse().expect("a whole number")
     }
 
+    /// The columns of a table that can be written: those that are not computed.
+    pub(crate) fn columns(&self, table: &str) -> String {
+        let query = format!(
+            "SELECT string_agg(column_name, ', ') FROM information_schema.columns \
+             WHERE table_schema = 'public' AND table_name = '{table}' AND is_generated = 'NEVER'"
+        );
+        self.sql(&query).concat().into_iter().flatten().next().expect("columns")
+    }
+
     /// Waits until a query returns this number.
     pub(crate) fn await_number(&self, query: &str, expected: i64) {
         api::until(&format!("{query} to give {expected}"), || {
