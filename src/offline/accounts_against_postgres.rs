@@ -7,6 +7,7 @@ use super::OfflineError;
 use super::accounts::ReplayedAccounts;
 use super::against_postgres::{LOCAL_RECORDS, ServerComparison};
 use super::report::DifferenceReport;
+use crate::index::Index;
 use crate::money::Account;
 use crate::types::{Symbol, UserId, UserPartition};
 
@@ -59,9 +60,16 @@ impl ServerComparison {
     /// Reports the lines of the trial balance that are wrong, and that accounts are not kept.
     pub(super) fn trial_balance(
         &self,
+        index: &Index,
         report: &mut DifferenceReport<'_>,
     ) -> Result<(), OfflineError> {
         if !self.server_rows.keeps_accounts()? {
+            if index.keeps_accounts()? && self.reached >= index.position() {
+                report.line(&format_args!(
+                    "accounts do not follow in {}: run `longbow backfill`",
+                    self.name
+                ))?;
+            }
             return Ok(());
         }
         for wrong in self.server_rows.wrong_balances()? {

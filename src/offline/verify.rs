@@ -73,7 +73,7 @@ pub fn differences(
         if let Some(comparison) = comparison {
             comparison.feed(|reached| feed_position(&records, reached), &mut report)?;
             comparison.foreign_orders(&mut report)?;
-            comparison.trial_balance(&mut report)?;
+            comparison.trial_balance(&records.index, &mut report)?;
             comparison.end()?;
         }
     }

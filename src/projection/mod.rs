@@ -200,6 +200,7 @@ pub fn projection(
             sharing: rows::ExternalRows::default(),
             held: held::Held::default(),
             is_session_checked: false,
+            has_told_of_accounts: false,
             trouble: worker::Trouble::default(),
         });
     }

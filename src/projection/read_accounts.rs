@@ -14,6 +14,7 @@ use crate::types::{Symbol, UserId};
 pub(super) const ACCOUNT_COLUMNS: &str = "\
     a.user_id, a.version, a.cash_cents, a.reserved_cents, a.deposited_cents, \
     y.symbols, y.shares, y.reserved, y.costs, y.profits";
+pub(super) const ACCOUNT_COLUMN_COUNT: usize = 10;
 /// Their join with the positions of the user.
 pub(super) const WITH_POSITIONS: &str = "\
     LEFT JOIN LATERAL ( \

@@ -47,6 +47,13 @@ fn changed_rows_of_accounts_are_found_and_repaired() {
     assert_agree(data.path(), url);
     assert_balanced(&database);
 
+    // As a copy that was cut short leaves it.
+    database.sql("UPDATE projection SET keeps_accounts = false WHERE is_current");
+    let server = Server::start(data.path(), &settings);
+    await_caught_up(&server, data.path(), url);
+    server.program.await_error("accounts do not follow");
+    assert!(server.program.stop().success());
+    assert_differ(data.path(), url, &[&["accounts do not follow", "longbow backfill"]]);
     database.sql("DELETE FROM accounts; DELETE FROM positions");
     succeed("backfill", data.path(), url);
     assert_agree(data.path(), url);

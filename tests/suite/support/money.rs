@@ -68,3 +68,22 @@ pub(crate) fn assert_balanced(database: &Database) {
     let sums = "SELECT sum(in_accounts)::bigint FROM analysis.trial_balance WHERE symbol IS NULL";
     assert_eq!(database.number(sums), 0);
 }
+
+/// What each user has is what the executions that count have bought and sold. Holds at any moment: both
+/// are written by the same transactions.
+pub(crate) fn assert_money_is_of_executions(database: &Database) {
+    let wrong = database.rows(
+        "SELECT * FROM ( \
+            SELECT user_id, e.symbol, \
+                sum(CASE position WHEN 'buy' THEN 1 ELSE -1 END * e.num_shares) AS traded, \
+                sum(CASE position WHEN 'buy' THEN 1 ELSE -1 END * e.num_shares * price_cents) AS paid \
+            FROM executions AS e JOIN orders USING (user_id, order_id) \
+            WHERE busted_at IS NULL AND NOT e.taken_back GROUP BY user_id, e.symbol \
+         ) AS executed \
+         FULL JOIN positions USING (user_id, symbol) \
+         WHERE coalesce(traded, 0) <> coalesce(shares, 0) \
+            OR coalesce(paid, 0) <> coalesce(cost_cents - profit_cents, 0)",
+    );
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert_balanced(database);
+}
