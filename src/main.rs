@@ -171,7 +171,7 @@ fn verify_records(arguments: &VerifyArgs, out: &mut Console) -> Result<(), Failu
     let Some(servers) = servers.filter(|_| arguments.repair && found.count > 0) else {
         return differ(found.count);
     };
-    let repaired = offline::repair(&options, &servers, &found.orders)?;
+    let repaired = offline::repair(&options, &servers, &found)?;
     writeln!(out, "repaired {repaired} orders; remaining differences:")?;
     differ(offline::verify(&options, Some(&servers), out)?)
 }

@@ -33,8 +33,9 @@ const FREE: &str = "\
 
 /// Owns partitions that nobody has ever written. Of two that try, the first one has them.
 const OWN_NEVER_WRITTEN: &str = "\
-    INSERT INTO projection (user_partition, epoch, log_id, lsn, is_current, updated_at) \
-    SELECT number, $2, $3, $4, true, now() FROM unnest($1::smallint[]) AS number \
+    INSERT INTO projection \
+        (user_partition, epoch, log_id, lsn, is_current, updated_at, keeps_accounts) \
+    SELECT number, $2, $3, $4, true, now(), true FROM unnest($1::smallint[]) AS number \
     WHERE EXISTS (SELECT FROM nodes WHERE epoch = $2 AND lease_until > clock_timestamp()) \
         AND NOT EXISTS (SELECT FROM projection WHERE is_current AND user_partition = number) \
     ON CONFLICT DO NOTHING RETURNING user_partition";
@@ -44,10 +45,12 @@ const FENCE: &str = "\
     WHERE is_current AND user_partition = ANY ($1)";
 
 const OWN: &str = "\
-    INSERT INTO projection (user_partition, epoch, log_id, lsn, is_current, updated_at) \
-    SELECT number, $2, $3, $4, true, now() FROM unnest($1::smallint[]) AS number \
+    INSERT INTO projection \
+        (user_partition, epoch, log_id, lsn, is_current, updated_at, keeps_accounts) \
+    SELECT number, $2, $3, $4, true, now(), true FROM unnest($1::smallint[]) AS number \
     ON CONFLICT (user_partition, epoch) DO UPDATE SET log_id = excluded.log_id, \
-        lsn = excluded.lsn, is_current = true, updated_at = excluded.updated_at, handed_to = NULL";
+        lsn = excluded.lsn, is_current = true, updated_at = excluded.updated_at, handed_to = NULL, \
+        keeps_accounts = true";
 
 const OWNED: &str = "SELECT user_partition FROM projection WHERE is_current AND epoch = $1";
 

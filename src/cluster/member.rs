@@ -15,7 +15,7 @@ use super::join::{NodeRow, Verdict, judge};
 use super::metrics::NodeMetrics;
 use super::{FIRST_MEMBER_LEASE, LEASE, NodeError, NodeId, RENEWAL_INTERVAL, host_of};
 use crate::exchange::FeedRole;
-use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, in_time};
+use crate::projection::{Connection, PostgresServer, ProjectionError, block_on, in_time, within};
 use crate::shutdown::Shutdown;
 use crate::types::{Clock, MonotonicMicros};
 
@@ -65,6 +65,13 @@ const JOIN: &str = "\
         is_member = excluded.is_member, is_draining = false, exchange = excluded.exchange, \
         keys = excluded.keys, has_exchange = false \
     RETURNING epoch";
+
+/// After a server alone that has not begun them. Nobody waits for a lock if there is nothing to do.
+const BEGIN_ACCOUNTS: &str = "\
+    SELECT begin_accounts() \
+    WHERE EXISTS (SELECT FROM projection WHERE is_current AND NOT keeps_accounts)";
+/// All executions are read, once.
+const BEGIN_ACCOUNTS_TIMEOUT: Duration = Duration::from_secs(600);
 
 const RENEW: &str = "\
     UPDATE nodes SET lease_until = clock_timestamp() + make_interval(secs => $3) \
@@ -170,6 +177,9 @@ impl Member {
         }
         if is_member {
             self.check_clock(client).await?;
+            let begun = client.execute(BEGIN_ACCOUNTS, &[]);
+            let begun = within(BEGIN_ACCOUNTS_TIMEOUT, &self.server, begun).await?;
+            self.ok(begun)?;
         }
         let (home, version, lease) =
             (home.to_string(), env!("CARGO_PKG_VERSION"), self.first_lease().as_secs_f64());

@@ -38,18 +38,26 @@ impl Index {
         partition: UserPartition,
         visit: &mut dyn FnMut(UserId, Account),
     ) -> Result<(), IndexError> {
-        let (from, to) = keys::partition_range(partition);
-        let order = ScanOrder::Ascending;
-        self.view()?.scan(Space::Accounts, (&from, &to), order, &mut |key, value| {
-            let user = keys::user_of_account(key)?;
-            let account = decode(&user, value)?;
-            visit(user, account);
-            Ok(true)
-        })
+        load(&*self.view()?, partition, visit)
     }
 }
 
-fn are_kept(view: &dyn View) -> Result<bool, IndexError> {
+/// Visits the accounts of a partition, by user.
+pub(super) fn load(
+    view: &dyn View,
+    partition: UserPartition,
+    visit: &mut dyn FnMut(UserId, Account),
+) -> Result<(), IndexError> {
+    let (from, to) = keys::partition_range(partition);
+    view.scan(Space::Accounts, (&from, &to), ScanOrder::Ascending, &mut |key, value| {
+        let user = keys::user_of_account(key)?;
+        let account = decode(&user, value)?;
+        visit(user, account);
+        Ok(true)
+    })
+}
+
+pub(super) fn are_kept(view: &dyn View) -> Result<bool, IndexError> {
     Ok(view.get(Space::Node, &node::ACCOUNTS_KEY)?.is_some())
 }
 

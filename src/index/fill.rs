@@ -12,8 +12,9 @@ use super::keys;
 use super::node::{self, INDEX_FORMAT, Meta};
 use super::store::{Bytes, Space, Store, Write};
 use super::{IndexError, open};
+use crate::money::Account;
 use crate::order::{Event, EventEncoder, FeedPosition, StoredOrderEncoder, TrackedOrder};
-use crate::types::{ExternalOrderId, OrderId, TimestampMicros};
+use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
 
 /// Writes in one batch of the store: some megabytes.
@@ -108,6 +109,20 @@ impl IndexFiller {
             self.put(Space::External, key, keys::order_id_bytes(of).into());
         }
         self.commit_when_full()
+    }
+
+    /// Takes an account.
+    ///
+    /// # Errors
+    /// Write errors.
+    pub fn account(&mut self, user: &UserId, account: &Account) -> Result<(), IndexError> {
+        self.put(Space::Accounts, keys::account(user), account.to_bytes().into());
+        self.commit_when_full()
+    }
+
+    /// Accounts follow the orders, also if there are none yet.
+    pub fn keep_accounts(&mut self) {
+        self.put(Space::Node, node::ACCOUNTS_KEY.into(), Bytes::from(&[][..]));
     }
 
     /// Sets the position to just before the first record of a log, makes the index durable and

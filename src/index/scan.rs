@@ -1,9 +1,10 @@
 //! A scan of every order of the index at one moment, in bounded steps.
 
 use super::store::{ScanOrder, Space, View};
-use super::{Index, IndexError, keys, node};
+use super::{Index, IndexError, accounts, keys, node};
+use crate::money::Account;
 use crate::order::{TrackedOrder, decode_stored};
-use crate::types::{OrderId, USER_PARTITIONS};
+use crate::types::{OrderId, USER_PARTITIONS, UserId, UserPartition};
 use crate::wal::Lsn;
 
 /// Past all keys of `open`, which begin with a partition.
@@ -47,6 +48,26 @@ impl OrderScan {
     /// The position of the index when the scan began.
     pub fn position(&self) -> Lsn {
         self.position
+    }
+
+    /// Whether accounts followed the orders when the scan began.
+    ///
+    /// # Errors
+    /// Read errors.
+    pub fn keeps_accounts(&self) -> Result<bool, IndexError> {
+        accounts::are_kept(&*self.view)
+    }
+
+    /// Visits the accounts of a partition, as they were when the scan began.
+    ///
+    /// # Errors
+    /// Read errors.
+    pub fn load_accounts(
+        &self,
+        partition: UserPartition,
+        visit: &mut dyn FnMut(UserId, Account),
+    ) -> Result<(), IndexError> {
+        accounts::load(&*self.view, partition, visit)
     }
 
     /// The next wanted orders, at most `most`; empty after the last one. Unwanted orders are not

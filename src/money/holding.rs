@@ -58,6 +58,18 @@ impl Trade {
 }
 
 impl Holding {
+    pub(super) fn from_amounts(
+        [shares, reserved_shares, cost_cents, profit_cents]: [i64; 4],
+    ) -> Self {
+        Self { shares, reserved_shares, cost_cents, profit_cents }
+    }
+
+    /// Shares, reserved shares, cost and profit as they are kept: without shares, cost that a bust left
+    /// over is still cost.
+    pub fn amounts(&self) -> [i64; 4] {
+        [self.shares, self.reserved_shares, self.cost_cents, self.profit_cents]
+    }
+
     /// Shares held; negative if more were sold than held.
     pub fn shares(&self) -> i64 {
         self.shares

@@ -156,6 +156,24 @@ impl Movement {
         self.symbol
     }
 
+    /// What it adds to cash (reserved or not), cost, profit (a credit account) and clearing, in cents.
+    /// They sum to zero.
+    pub fn cents(&self) -> [i64; 4] {
+        // What is reserved is taken from what is available, so that the sum of both fits.
+        let cash_cents = self.available_cash_cents.wrapping_add(self.reserved_cash_cents);
+        [cash_cents, self.cost_cents, self.profit_cents, self.clearing_cents]
+    }
+
+    /// What it adds to the shares of its symbol, reserved or not.
+    pub fn shares(&self) -> i64 {
+        self.available_shares.wrapping_add(self.reserved_shares)
+    }
+
+    /// Whether it moves no more than what is reserved.
+    pub fn is_reservation(&self) -> bool {
+        self.cents() == [0; 4] && self.shares() == 0
+    }
+
     /// Whether it moves nothing.
     pub fn is_nothing(&self) -> bool {
         Self { symbol: None, ..*self } == Self::default()

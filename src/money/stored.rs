@@ -53,8 +53,7 @@ impl Account {
                 *slot = byte;
             }
             bytes.extend_from_slice(&name);
-            let Holding { shares, reserved_shares, cost_cents, profit_cents } = *holding;
-            for amount in [shares, reserved_shares, cost_cents, profit_cents] {
+            for amount in holding.amounts() {
                 bytes.extend_from_slice(&amount.to_le_bytes());
             }
         }
@@ -93,13 +92,44 @@ impl Account {
             return contradiction("its holdings are not in order");
         }
         let version = version.cast_unsigned();
-        let account =
-            Self::from_parts(version, [cash_cents, reserved_cents, deposited_cents], holdings);
-        if !account.is_balanced() {
-            return contradiction("cash, cost and profit are not what was deposited");
-        }
-        Ok(account)
+        let cents = [cash_cents, reserved_cents, deposited_cents];
+        balanced(Self::from_parts(version, cents, holdings))
     }
+
+    /// An account as other records have it: its version; cash, reserved cash and deposits; holdings
+    /// in any sequence, as [`Holding::amounts`] gives them. Those that have nothing are left out.
+    ///
+    /// # Errors
+    /// [`StoredAccountError::Contradiction`].
+    pub fn from_amounts(
+        version: u64,
+        cents: [i64; 3],
+        holdings: impl Iterator<Item = (Symbol, [i64; 4])>,
+    ) -> Result<Self, StoredAccountError> {
+        let contradiction = |contradiction| StoredAccountError::Contradiction { contradiction };
+        if cents[1] < 0 {
+            return Err(contradiction("it reserves less than nothing"));
+        }
+        let of = |(symbol, amounts): (Symbol, [i64; 4])| (symbol, Holding::from_amounts(amounts));
+        let mut holdings: Vec<_> =
+            holdings.map(of).filter(|(_, holding)| !holding.is_empty()).collect();
+        holdings.sort_unstable_by_key(|(symbol, _)| *symbol);
+        if !holdings.is_sorted_by(|(one, _), (next, _)| one < next) {
+            return Err(contradiction("it has a holding twice"));
+        }
+        if holdings.iter().any(|(_, holding)| holding.reserved_shares < 0) {
+            return Err(contradiction("a holding reserves less than nothing"));
+        }
+        balanced(Self::from_parts(version, cents, holdings))
+    }
+}
+
+fn balanced(account: Account) -> Result<Account, StoredAccountError> {
+    if account.is_balanced() {
+        return Ok(account);
+    }
+    let contradiction = "cash, cost and profit are not what was deposited";
+    Err(StoredAccountError::Contradiction { contradiction })
 }
 
 fn number(bytes: &[u8], place: usize) -> i64 {
@@ -120,7 +150,7 @@ fn holding(bytes: &[u8]) -> Result<(Symbol, Holding), StoredAccountError> {
     let symbol = symbol.ok_or(contradiction("a holding has no symbol"))?;
     let [shares, reserved_shares, cost_cents, profit_cents] =
         [0, 1, 2, 3].map(|place| number(amounts, place));
-    let holding = Holding { shares, reserved_shares, cost_cents, profit_cents };
+    let holding = Holding::from_amounts([shares, reserved_shares, cost_cents, profit_cents]);
     if reserved_shares < 0 {
         return Err(contradiction("a holding reserves less than nothing"));
     }
@@ -142,6 +172,23 @@ mod tests {
         let mut desk = Desk::default();
         desk.run(actions);
         desk
+    }
+
+    #[test]
+    fn amounts_that_contradict_each_other_are_no_account() {
+        let [one, other] = ["IBM", "SPY"].map(|symbol| Symbol::new(symbol).unwrap());
+        let account = |cents: [i64; 3], holdings: &[(Symbol, [i64; 4])]| {
+            Account::from_amounts(7, cents, holdings.iter().copied())
+        };
+        assert!(account([90, 0, 100], &[(one, [2, 1, 10, 0])]).is_ok());
+        for (cents, holdings) in [
+            ([91, 0, 100], &[(one, [2, 1, 10, 0])][..]),
+            ([90, -1, 100], &[(one, [2, 1, 10, 0])]),
+            ([90, 0, 100], &[(one, [2, -1, 10, 0])]),
+            ([90, 0, 100], &[(one, [2, 0, 5, 0]), (other, [1, 0, 0, 0]), (one, [2, 0, 5, 0])]),
+        ] {
+            assert!(account(cents, holdings).is_err(), "{cents:?} {holdings:?}");
+        }
     }
 
     #[test]
@@ -173,7 +220,15 @@ mod tests {
         #[test]
         fn an_account_round_trips(actions in vec(action(), 0..60)) {
             let account = desk(&actions).account;
-            prop_assert_eq!(Account::from_bytes(&account.to_bytes()), Ok(account));
+            prop_assert_eq!(Account::from_bytes(&account.to_bytes()), Ok(account.clone()));
+            let cents =
+                [account.cash_cents(), account.reserved_cents(), account.deposited_cents()];
+            let mut holdings: Vec<_> =
+                account.holdings().map(|(symbol, holding)| (symbol, holding.amounts())).collect();
+            holdings.push((Symbol::new("NONE").unwrap(), [0; 4]));
+            holdings.reverse();
+            let again = Account::from_amounts(account.version(), cents, holdings.into_iter());
+            prop_assert_eq!(again, Ok(account));
         }
 
         #[test]

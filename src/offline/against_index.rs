@@ -11,9 +11,9 @@ use crate::types::OrderId;
 const LOG: &str = "the log";
 const INDEX: &str = "the index";
 
-/// Compares all replayed orders. The log has been read up to the position of the index.
+/// Compares all replayed orders; those that are equal become those of the index. The log has been read up to the position of the index.
 pub(super) fn compare(
-    replay: &Replay<'_>,
+    replay: &mut Replay<'_>,
     index: &Index,
     report: &mut DifferenceReport<'_>,
 ) -> Result<(), OfflineError> {
@@ -21,7 +21,9 @@ pub(super) fn compare(
     ids.sort_unstable();
     for order_id in ids {
         let Some(known) = replay.orders.get(&order_id) else { continue };
-        compare_order(&known.order, index, report)?;
+        if let Some(found) = compare_order(&known.order, index, report)? {
+            replay.settle(found);
+        }
     }
     Ok(())
 }
@@ -40,11 +42,12 @@ fn compare_order(
     expected: &TrackedOrder,
     index: &Index,
     report: &mut DifferenceReport<'_>,
-) -> Result<(), OfflineError> {
+) -> Result<Option<TrackedOrder>, OfflineError> {
     let order = expected.order();
     let name = (order.order_id, order.user.as_str());
     let Some(found) = index.by_order_id(order.order_id)? else {
-        return report.field(name, "order", (LOG, "it"), (INDEX, "none"));
+        report.field(name, "order", (LOG, "it"), (INDEX, "none"))?;
+        return Ok(None);
     };
     let fields = different_fields(&without_profits(expected), &without_profits(&found));
     report.fields(name, (LOG, INDEX), &fields)?;
@@ -72,5 +75,5 @@ fn compare_order(
             report.field(name, &field, (LOG, "this order"), (INDEX, &named))?;
         }
     }
-    Ok(())
+    Ok(fields.is_empty().then_some(found))
 }

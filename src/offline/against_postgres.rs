@@ -21,12 +21,12 @@ use crate::wal::Lsn;
 const BATCH_ROWS: usize = 1_000;
 
 /// The name of log and index together.
-const LOCAL_RECORDS: &str = "the index with the log";
+pub(super) const LOCAL_RECORDS: &str = "the index with the log";
 
 /// The comparison with one server.
 pub(super) struct ServerComparison {
-    server_rows: PostgresRecords,
-    name: String,
+    pub(super) server_rows: PostgresRecords,
+    pub(super) name: String,
     /// The lowest position of the server: it should equal the log up to here.
     pub(super) reached: Lsn,
     events: ExpectedEvents,

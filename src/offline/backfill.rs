@@ -6,11 +6,11 @@ use std::ops::RangeInclusive;
 
 use super::open::{OpenRecords, event_of};
 use super::passes::{groups, order_counts};
-use super::{OfflineError, OfflineOptions, check_no_member};
+use super::{Differences, OfflineError, OfflineOptions, check_no_member};
 use crate::index::{Index, IndexFollower, IndexMetrics};
 use crate::order::Event;
 use crate::projection::{COPIED_ORDERS, CoveredOrders, PostgresBackfill, PostgresServers};
-use crate::types::{Clock, OrderId};
+use crate::types::{Clock, OrderId, UserId, UserPartition};
 use crate::wal::{self, Lsn, WalError};
 
 /// Events in one transaction.
@@ -58,13 +58,15 @@ pub fn backfill(
             kept.copy_events(&group, None, &mut postgres)?;
         }
         orders += copy_orders(&index, &server.partitions(), &mut postgres)?;
-        without_history += postgres.finish(last, index.node_state()?.feed_position)?;
+        copy_accounts(&index, &server.partitions(), None, &mut postgres)?;
+        let feed = index.node_state()?.feed_position;
+        without_history += postgres.finish(last, feed, index.keeps_accounts()?)?;
     }
     drop(follower);
     Ok(Backfilled { orders, position: last, without_history })
 }
 
-/// Overwrites these orders in Postgres, with their events if the log has them from the first one.
+/// Overwrites the orders and accounts that differ in Postgres, with their events if the log has them from the first one.
 /// Rows of orders that our records do not have stay, and so do differing rows of `order_events`,
 /// which is append-only. Returns how many orders were written.
 ///
@@ -74,8 +76,9 @@ pub fn backfill(
 pub fn repair(
     options: &OfflineOptions,
     servers: &PostgresServers,
-    wanted: &BTreeSet<OrderId>,
+    differences: &Differences,
 ) -> Result<u64, OfflineError> {
+    let Differences { orders: wanted, accounts, .. } = differences;
     let records = OpenRecords::open(options)?;
     let counts = order_counts(&records, records.last)?;
     let index = records.index.clone();
@@ -87,7 +90,8 @@ pub fn repair(
     for server in servers.iter() {
         let own = wanted.iter().filter(|id| server.keeps(id.partition()));
         let own: Vec<OrderId> = own.copied().collect();
-        if own.is_empty() {
+        let has_account = |user: &UserId| server.keeps(user.partition());
+        if own.is_empty() && !accounts.iter().any(has_account) {
             continue;
         }
         let mut postgres = PostgresBackfill::begin_repair(server, (log_id, last))?;
@@ -101,6 +105,10 @@ pub fn repair(
             }
             repaired += orders.len() as u64;
             postgres.orders(&orders)?;
+        }
+        if accounts.iter().any(has_account) {
+            copy_accounts(&index, &server.partitions(), Some(accounts), &mut postgres)?;
+            postgres.bring_ledger_forward()?;
         }
     }
     drop(follower);
@@ -180,4 +188,25 @@ fn copy_orders(
         postgres.orders(&orders)?;
         copied += orders.len() as u64;
     }
+}
+
+/// Copies the accounts of these partitions from the index: of all users, or of the wanted ones.
+fn copy_accounts(
+    index: &Index,
+    partitions: &RangeInclusive<u8>,
+    wanted: Option<&BTreeSet<UserId>>,
+    postgres: &mut PostgresBackfill,
+) -> Result<(), OfflineError> {
+    for partition in partitions.clone().filter_map(UserPartition::new) {
+        let mut accounts = Vec::new();
+        index.load_accounts(partition, &mut |user, account| {
+            if wanted.is_none_or(|wanted| wanted.contains(&user)) {
+                accounts.push((user, account));
+            }
+        })?;
+        for accounts in accounts.chunks(COPIED_ORDERS) {
+            postgres.accounts(accounts)?;
+        }
+    }
+    Ok(())
 }

@@ -71,6 +71,11 @@ pub enum OfflineError {
         data_dir.display()
     )]
     HalfRestored { data_dir: PathBuf },
+    /// An account in Postgres reserves something else than its open orders.
+    #[error(
+        "the account of {user} in Postgres does not reserve what the open orders of {user} do, so a row of accounts, positions or orders was changed: correct it, or recover it from a backup"
+    )]
+    Reserved { user: String },
     /// The index does not advance to the end of the log.
     #[error("the index stopped at record {position}, but the log ends with record {last}")]
     Stuck {

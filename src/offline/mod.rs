@@ -7,6 +7,8 @@
 //! socket (`verify_socket`). Each holds a bounded number of orders in memory. Work that needs the
 //! history of many orders is done in passes over the log, each for some user partitions (`passes`).
 
+mod accounts;
+mod accounts_against_postgres;
 mod against_index;
 mod against_postgres;
 mod backfill;
@@ -18,6 +20,7 @@ mod open;
 mod passes;
 mod replay;
 mod report;
+mod reserved;
 mod restore;
 mod verify;
 mod verify_client;

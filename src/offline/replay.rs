@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::OfflineError;
+use super::accounts::ReplayedAccounts;
 use crate::index::{Index, IndexError};
-use crate::order::{Event, ExecutionEffect, TrackedOrder};
+use crate::order::{Event, ExecutionEffect, TrackedOrder, booking};
 use crate::types::{ExecutionId, OrderId, TimestampMicros};
 use crate::wal::Lsn;
 
@@ -17,6 +18,7 @@ pub(super) struct Replay<'a> {
     /// The position of the record that is compared.
     reached: Lsn,
     pub(super) orders: HashMap<OrderId, Replayed>,
+    pub(super) accounts: ReplayedAccounts,
     /// Orders that changed after `reached`.
     pub(super) ahead: HashSet<OrderId>,
 }
@@ -39,8 +41,18 @@ pub(super) struct ExecutionTimes {
 }
 
 impl<'a> Replay<'a> {
-    pub(super) fn new(index: &'a Index, position: Lsn, reached: Lsn) -> Self {
-        Self { index, position, reached, orders: HashMap::new(), ahead: HashSet::new() }
+    pub(super) fn new(index: &'a Index, position: Lsn, reached: Lsn) -> Result<Self, OfflineError> {
+        let accounts = ReplayedAccounts::new(index, position, reached)?;
+        let (orders, ahead) = (HashMap::new(), HashSet::new());
+        Ok(Self { index, position, reached, orders, accounts, ahead })
+    }
+
+    /// Takes the order of the index, which is at the position of the index and equals the one replayed.
+    /// It also has what executions did to the account, which depends on orders that the log lacks.
+    pub(super) fn settle(&mut self, found: TrackedOrder) {
+        if let Some(known) = self.orders.get_mut(&found.order().order_id) {
+            known.order = found;
+        }
     }
 
     /// Takes the next record. Returns the order as the record left it, if the log has all of its
@@ -59,7 +71,10 @@ impl<'a> Replay<'a> {
         let order_id = match event {
             Event::Created(created) => {
                 let id = created.order_id;
-                self.orders.insert(id, Replayed::new(TrackedOrder::new(created)));
+                let mut order = TrackedOrder::new(created);
+                let effect = booking::created(&order);
+                self.accounts.book(lsn, &mut order, effect)?;
+                self.orders.insert(id, Replayed::new(order));
                 id
             }
             Event::Changed(changed) => {
@@ -70,15 +85,24 @@ impl<'a> Replay<'a> {
                     let order = stored.ok_or(IndexError::UnknownOrder { lsn, order_id: id })?;
                     self.orders.insert(id, Replayed::new(order));
                 }
-                let Some(known) = self.orders.get_mut(&id) else { return Ok(None) };
+                let Some(known) = self.orders.get_mut(&id) else {
+                    if lsn > self.reached
+                        && let Some(stored) = self.index.by_order_id(id)?
+                    {
+                        self.accounts.note_ahead(lsn, &stored.order().user);
+                    }
+                    return Ok(None);
+                };
                 let effect = known.order.effect_of(&changed.change).map(|effect| {
                     let executions = known.order.executions();
                     let was_known = executions.get(effect.execution_id()).is_some();
                     (effect, was_known)
                 });
-                if !known.order.apply(changed).recorded {
+                let (applied, moved) = booking::apply(&mut known.order, changed);
+                if !applied.recorded {
                     return Ok(None);
                 }
+                self.accounts.book(lsn, &mut known.order, moved)?;
                 if let Some(effect) = effect {
                     known.note_times(effect, changed.at);
                 }
@@ -89,11 +113,17 @@ impl<'a> Replay<'a> {
                 self.orders.insert(order.order().order_id, Replayed::new(order));
                 return Ok(None);
             }
-            Event::UnmatchedReport(_)
-            | Event::FeedPosition(_)
-            | Event::CashMoved(_)
-            | Event::AccountAdopted(_)
-            | Event::AccountsBegun(_) => return Ok(None),
+            Event::CashMoved(moved) => {
+                self.accounts.move_cash(lsn, moved)?;
+                return Ok(None);
+            }
+            Event::AccountAdopted(adopted) => {
+                self.accounts.adopt(lsn, adopted);
+                return Ok(None);
+            }
+            Event::UnmatchedReport(_) | Event::FeedPosition(_) | Event::AccountsBegun(_) => {
+                return Ok(None);
+            }
         };
         Ok(self.orders.get(&order_id).map(|known| &known.order))
     }
@@ -142,7 +172,7 @@ mod tests {
         filler.order(&order(1, &[accepted(1), filled(1, "e1", 2)])).unwrap();
         filler.finish_at(LogId(7), Lsn(10)).unwrap();
         let index = Index::in_memory(&store, IndexAges::default()).unwrap();
-        let mut replay = Replay::new(&index, Lsn(10), Lsn(5));
+        let mut replay = Replay::new(&index, Lsn(10), Lsn(5)).unwrap();
         // The log has only the end of the first order, which the index has as well.
         assert!(replay.take(Lsn(6), &filled(1, "e1", 2)).unwrap().is_none());
         assert!(replay.orders.is_empty() && replay.ahead.contains(&created(1).order_id));
@@ -176,7 +206,7 @@ mod tests {
         filler.order(&order(1, &[accepted(1), filled(1, "e1", 2)])).unwrap();
         filler.finish_at(LogId(7), Lsn(10)).unwrap();
         let index = Index::in_memory(&store, IndexAges::default()).unwrap();
-        let mut replay = Replay::new(&index, Lsn(10), Lsn(10));
+        let mut replay = Replay::new(&index, Lsn(10), Lsn(10)).unwrap();
         let made_at = |event: &Event| match event {
             Event::Changed(crate::order::Changed {
                 change: crate::order::Change::Filled(fill),

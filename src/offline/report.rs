@@ -6,7 +6,7 @@ use std::io::Write;
 
 use super::OfflineError;
 use super::fields::FieldDifference;
-use crate::types::OrderId;
+use crate::types::{OrderId, UserId};
 
 /// Most differing orders whose ids are kept: some megabytes.
 const MAX_ORDERS: usize = 100_000;
@@ -24,6 +24,8 @@ pub struct Differences {
     pub count: u64,
     /// The differing orders, unless there are too many.
     pub orders: BTreeSet<OrderId>,
+    /// The users whose accounts differ, unless there are too many.
+    pub accounts: BTreeSet<UserId>,
 }
 
 /// One of the records, and its value.
@@ -64,6 +66,13 @@ impl<'a> DifferenceReport<'a> {
     pub(super) fn add_order(&mut self, order_id: OrderId) {
         if self.found.orders.len() < MAX_ORDERS {
             self.found.orders.insert(order_id);
+        }
+    }
+
+    /// Adds a user to those whose accounts differ.
+    pub(super) fn add_account(&mut self, user: &UserId) {
+        if self.found.accounts.len() < MAX_ORDERS {
+            self.found.accounts.insert(user.clone());
         }
     }
 

@@ -10,6 +10,7 @@ use std::io;
 use std::path::Path;
 
 use super::OfflineError;
+use super::reserved::Reserved;
 use crate::data_dir::{DataDir, LOST_AND_FOUND};
 use crate::index::{DEFAULT_CACHE_BYTES, IndexFiller};
 use crate::projection::{PostgresRestore, PostgresServers};
@@ -62,12 +63,19 @@ fn fill(
     let log_id = new_log(restoring)?;
     let mut filler = IndexFiller::create(&restoring.index(), DEFAULT_CACHE_BYTES)?;
     let mut postgres = PostgresRestore::begin(servers, log_id, is_forced)?;
+    let mut reserved = Reserved::default();
     loop {
         let orders = postgres.next_orders()?;
         if orders.is_empty() {
             break;
         }
-        orders.iter().try_for_each(|order| filler.order(order))?;
+        for order in &orders {
+            reserved.add(order.order());
+            filler.order(order)?;
+        }
+    }
+    if postgres.keeps_accounts()? {
+        fill_accounts(&mut filler, &mut postgres, reserved)?;
     }
     loop {
         let external = postgres.next_external()?;
@@ -80,6 +88,31 @@ fn fill(
     filler.finish(log_id, postgres.feed_position()?)?;
     let lacking = postgres.lacking().to_vec();
     Ok((postgres, Restored { log_id, orders, open, lacking }))
+}
+
+/// Fills in the accounts. Each balances, and reserves what its open orders do.
+fn fill_accounts(
+    filler: &mut IndexFiller,
+    postgres: &mut PostgresRestore,
+    mut reserved: Reserved,
+) -> Result<(), OfflineError> {
+    filler.keep_accounts();
+    loop {
+        let accounts = postgres.next_accounts()?;
+        if accounts.is_empty() {
+            break;
+        }
+        for (user, account) in &accounts {
+            if !reserved.take_if_equal(user, account) {
+                return Err(OfflineError::Reserved { user: user.to_string() });
+            }
+            filler.account(user, account)?;
+        }
+    }
+    match reserved.left() {
+        Some(user) => Err(OfflineError::Reserved { user: user.to_string() }),
+        None => Ok(()),
+    }
 }
 
 /// Checks that no restore into a data directory is running or was interrupted.

@@ -73,6 +73,7 @@ pub fn differences(
         if let Some(comparison) = comparison {
             comparison.feed(|reached| feed_position(&records, reached), &mut report)?;
             comparison.foreign_orders(&mut report)?;
+            comparison.trial_balance(&records.index, &mut report)?;
             comparison.end()?;
         }
     }
@@ -106,12 +107,12 @@ fn pass(
 ) -> Result<(), OfflineError> {
     let position = records.index.position();
     let reached = server.as_ref().map_or(records.last, |server| server.reached);
-    let mut replay = Replay::new(&records.index, position, reached);
+    let mut replay = Replay::new(&records.index, position, reached)?;
     let mut is_compared = false;
     records.each_record(&mut |record| {
         if !is_compared && record.lsn > position {
             is_compared = true;
-            against_index::compare(&replay, &records.index, report)?;
+            against_index::compare(&mut replay, &records.index, report)?;
         }
         if !group.contains(&record.partition) {
             return Ok(());
@@ -124,11 +125,12 @@ fn pass(
         }
     })?;
     if !is_compared {
-        against_index::compare(&replay, &records.index, report)?;
+        against_index::compare(&mut replay, &records.index, report)?;
     }
     if let Some(server) = server {
         server.compare_events(report)?;
         server.orders(&records.index, (group, &mut replay), report)?;
+        server.accounts(group, &replay.accounts, report)?;
     }
     Ok(())
 }

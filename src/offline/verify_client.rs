@@ -15,7 +15,9 @@ use super::OfflineError;
 use super::verify_socket::{HEADER_BYTES, Header, in_directory};
 use crate::data_dir::DataDir;
 use crate::index::{DEFAULT_CACHE_BYTES, IndexError, IndexFiller};
+use crate::money::Account;
 use crate::order::decode_stored;
+use crate::types::UserId;
 use crate::wal::{LogId, Lsn};
 
 /// Longest order: far more than any has.
@@ -146,12 +148,26 @@ pub(super) fn ask(data_dir: &DataDir) -> Result<ServerRecords, OfflineError> {
     let mut filler = IndexFiller::create(&copy.index_directory(), DEFAULT_CACHE_BYTES)?;
     budget.measure()?;
     let mut bytes = Vec::new();
-    while next_order(&mut input, &mut bytes).map_err(not_shown)? {
+    while next_frame(&mut input, &mut bytes).map_err(not_shown)? {
         let order = decode_stored(&bytes).map_err(IndexError::from)?;
         filler.order(&order)?;
         if let Some(id) = &order.order().external_order_id {
             filler.external(id, order.order().order_id)?;
         }
+        budget.take(bytes.len() as u64)?;
+    }
+    let mut keeps_accounts = [0];
+    input.read_exact(&mut keeps_accounts).map_err(not_shown)?;
+    if keeps_accounts == [1] {
+        filler.keep_accounts();
+    }
+    while next_frame(&mut input, &mut bytes).map_err(not_shown)? {
+        let name = String::from_utf8_lossy(&bytes).into_owned();
+        let user = UserId::new(&name).map_err(|error| not_shown(io::Error::other(error)))?;
+        next_frame(&mut input, &mut bytes).map_err(not_shown)?;
+        let account = Account::from_bytes(&bytes)
+            .map_err(|source| IndexError::Account { user: user.clone(), source })?;
+        filler.account(&user, &account)?;
         budget.take(bytes.len() as u64)?;
     }
     filler.finish_at(log_id, position)?;
@@ -231,13 +247,13 @@ fn disk_bytes(directory: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Reads the next order; false after the last.
-fn next_order(input: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<bool> {
+/// Reads the next bytes of a known length, as of an order; false after the last.
+fn next_frame(input: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<bool> {
     let mut length = [0; 4];
     input.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length);
     if length > MAX_ORDER_BYTES {
-        return Err(io::Error::other(format!("an order of {length} bytes")));
+        return Err(io::Error::other(format!("an order or account of {length} bytes")));
     }
     bytes.clear();
     input.take(length.into()).read_to_end(bytes)?;
@@ -255,11 +271,11 @@ mod tests {
     fn truncated_orders_are_an_error() {
         let mut bytes = Vec::new();
         let mut input = &b"\x02\0\0\0ab\0\0\0\0"[..];
-        assert!(next_order(&mut input, &mut bytes).unwrap());
+        assert!(next_frame(&mut input, &mut bytes).unwrap());
         assert_eq!(bytes, b"ab");
-        assert!(!next_order(&mut input, &mut bytes).unwrap());
+        assert!(!next_frame(&mut input, &mut bytes).unwrap());
         for short in [&b"\x02\0\0\0a"[..], b"\x02\0", b"\xff\xff\xff\xff", b""] {
-            assert!(next_order(&mut &short[..], &mut bytes).is_err(), "{short:?}");
+            assert!(next_frame(&mut &short[..], &mut bytes).is_err(), "{short:?}");
         }
     }
 

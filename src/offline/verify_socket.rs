@@ -20,10 +20,11 @@ use crate::data_dir::DataDir;
 use crate::index::{Index, IndexError};
 use crate::order::{StoredOrderEncoder, StoredOrderError};
 use crate::shutdown::Shutdown;
+use crate::types::UserPartition;
 use crate::wal::{LogClaim, LogHandle, LogId, Lsn, WalError};
 
 /// The first bytes, with the version of the protocol.
-const MAGIC: [u8; 8] = *b"LBBOOKS2";
+const MAGIC: [u8; 8] = *b"LBBOOKS3";
 pub(super) const HEADER_BYTES: usize = 48;
 /// Orders read from the index at a time.
 const BATCH_ORDERS: usize = 1_000;
@@ -195,14 +196,28 @@ impl VerifySocket {
             }
             for order in &orders {
                 let bytes = encoder.encode(order)?;
-                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                out.write_all(&length.to_le_bytes())?;
-                out.write_all(bytes)?;
+                write_frame(&mut out, bytes)?;
+            }
+        }
+        out.write_all(&0_u32.to_le_bytes())?;
+        out.write_all(&[u8::from(scan.keeps_accounts()?)])?;
+        for partition in UserPartition::all() {
+            let mut accounts = Vec::new();
+            scan.load_accounts(partition, &mut |user, account| accounts.push((user, account)))?;
+            for (user, account) in accounts {
+                write_frame(&mut out, user.as_str().as_bytes())?;
+                write_frame(&mut out, &account.to_bytes())?;
             }
         }
         out.write_all(&0_u32.to_le_bytes())?;
         Ok(out.flush()?)
     }
+}
+
+fn write_frame(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    out.write_all(&length.to_le_bytes())?;
+    out.write_all(bytes)
 }
 
 /// How long the records are shown to a client.

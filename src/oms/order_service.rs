@@ -145,7 +145,7 @@ impl OrderService {
     /// A user's account, as committed; an empty one for a user who has never had money.
     ///
     /// # Errors
-    /// The store cannot be read, or is Postgres, which has no accounts yet.
+    /// The store cannot be read.
     pub async fn account(&self, user: &UserId) -> Result<Arc<Account>, StoreUnavailable> {
         self.reads.account(user).await
     }

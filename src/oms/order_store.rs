@@ -153,15 +153,15 @@ impl OrderStore {
         }
     }
 
-    /// A user's account; an empty one for a user who has never had money. Postgres has none yet.
-    pub(super) async fn account(&self, user: &UserId) -> Result<Account, StoreUnavailable> {
+    /// A user's account; an empty one for a user who has never had money.
+    pub(super) async fn account(&self, user: &UserId) -> Result<Stored<Account>, StoreUnavailable> {
         match self {
             Self::Local(readers) => {
                 let user = user.clone();
                 let found = ask_index(readers, move |index| index.account(&user)).await?;
-                Ok(found.unwrap_or_default())
+                Ok(Stored { found: found.unwrap_or_default(), as_of: Lsn(0) })
             }
-            Self::Postgres(_) => Err(StoreUnavailable),
+            Self::Postgres(postgres) => postgres.own(postgres.reads.account(user).await),
         }
     }
 

@@ -132,7 +132,7 @@ impl OrderReads {
         if let Some(account) = in_memory() {
             return Ok(account);
         }
-        let stored = self.store.account(user).await?;
+        let stored = self.once_shown(self.store.account(user).await?).await?;
         // It may have moved meanwhile, and somebody may have seen that.
         let newer = in_memory().filter(|newer| newer.version() > stored.version());
         Ok(newer.unwrap_or_else(|| Arc::new(stored)))

@@ -1,17 +1,19 @@
 //! Copies all orders into a Postgres that lacks records which the log no longer has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::account_rows::{Accounts, MoneyRows};
 use super::batch::{self, Batch, Copy};
 use super::position::{self, OurLog, Positions, bounds};
 use super::rows::ExecutionRow;
 use super::session::Session;
 use super::transaction::Statements;
 use super::values::Timestamp;
-use super::working_set::WorkingSet;
-use super::{PostgresServer, ProjectionError};
+use super::working_set::WorkingOrders;
+use super::{PostgresServer, ProjectionError, read_accounts};
+use crate::money::Account;
 use crate::order::{Event, Execution, FeedPosition, OrderParts, TrackedOrder};
-use crate::types::{OrderId, TimestampMicros};
+use crate::types::{OrderId, Symbol, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
 
 /// Orders in one transaction, with a few times as many executions.
@@ -19,7 +21,7 @@ pub const COPIED_ORDERS: usize = 2_000;
 
 /// Orders whose events the log has from the first one, as it left them.
 #[derive(Debug, Default)]
-pub struct CoveredOrders(WorkingSet);
+pub struct CoveredOrders(WorkingOrders);
 
 /// Marks the orders that have events missing in `order_events` as copied with their version.
 const MARK_COPIED: &str = "\
@@ -48,7 +50,7 @@ impl CoveredOrders {
     pub fn covers(&self, event: &Event) -> bool {
         match event {
             Event::Created(_) => true,
-            Event::Changed(changed) => self.0.has(changed.order_id),
+            Event::Changed(changed) => self.0.has(&changed.order_id),
             Event::UnmatchedReport(_)
             | Event::FeedPosition(_)
             | Event::Adopted(_)
@@ -61,7 +63,7 @@ impl CoveredOrders {
     /// Adds the order that an event creates.
     pub fn note_created(&mut self, lsn: Lsn, event: &Event) {
         if let Event::Created(created) = event {
-            self.0.insert(TrackedOrder::new(created), lsn);
+            self.0.insert(created.order_id, TrackedOrder::new(created), lsn);
         }
     }
 }
@@ -113,7 +115,8 @@ impl PostgresBackfill {
             let (first, last) = bounds(server);
             client
                 .execute(
-                    "UPDATE projection SET orders_copied_at = $4 \
+                    // Until all are copied no account is to follow.
+                    "UPDATE projection SET orders_copied_at = $4, keeps_accounts = false \
                      WHERE is_current AND epoch = $3 AND user_partition BETWEEN $1 AND $2",
                     &[&first, &last, &epoch, &Timestamp(now)],
                 )
@@ -134,7 +137,9 @@ impl PostgresBackfill {
         events: &[(Lsn, Event)],
         told: &mut CoveredOrders,
     ) -> Result<(), ProjectionError> {
-        let built = batch::build(self.log_id, events, &mut told.0, Lsn(u64::MAX));
+        // Accounts are copied as they are.
+        let working = (&mut told.0, &mut Accounts::default());
+        let built = batch::build(self.log_id, events, working, Lsn(u64::MAX));
         let mut batch = built.map_err(|unknown| ProjectionError::UnknownOrder {
             server: self.session.server.to_string(),
             lsn: unknown.lsn,
@@ -155,7 +160,37 @@ impl PostgresBackfill {
         self.write(&rows_of(orders))
     }
 
-    /// Sets the position: the server follows the log from there. Returns how many orders have
+    /// Writes accounts as they are.
+    ///
+    /// # Errors
+    /// As [`orders`](Self::orders).
+    pub fn accounts(&mut self, accounts: &[(UserId, Account)]) -> Result<(), ProjectionError> {
+        let Session { connection, server, runtime } = &self.session;
+        let users = accounts.iter().map(|(user, _)| user.clone()).collect();
+        let there = read_accounts::symbols_of(&connection.client, server, &users);
+        let there = runtime.block_on(there)?;
+        let mut money = MoneyRows { are_whole: true, ..MoneyRows::default() };
+        for (user, account) in accounts {
+            let known = account.holdings().map(|(symbol, _)| symbol);
+            let there = there.get(user).into_iter().flatten().copied();
+            let symbols: BTreeSet<Symbol> = known.chain(there).collect();
+            let version = account.version();
+            money.push((user, account), symbols.into_iter().map(|symbol| (symbol, version)));
+        }
+        self.write(&Batch { money, ..Batch::default() })
+    }
+
+    /// Enters what accounts have beyond the ledger into it.
+    ///
+    /// # Errors
+    /// As [`orders`](Self::orders).
+    pub fn bring_ledger_forward(&mut self) -> Result<(), ProjectionError> {
+        let money = MoneyRows { begins: true, ..MoneyRows::default() };
+        self.write(&Batch { money, ..Batch::default() })
+    }
+
+    /// Sets the position: the server follows the log from there, and so do its accounts if they were
+    /// copied. Returns how many orders have
     /// versions that neither `order_events` nor the log has.
     ///
     /// # Errors
@@ -164,12 +199,14 @@ impl PostgresBackfill {
         mut self,
         position: Lsn,
         feed: Option<FeedPosition>,
+        begins_accounts: bool,
     ) -> Result<u64, ProjectionError> {
         let Session { connection, server, runtime } = &self.session;
         let marked = runtime.block_on(connection.client.execute(MARK_COPIED, &[]));
         let marked = marked.map_err(ProjectionError::of(server, "mark what was copied"))?;
         let feed = feed.map(|feed| (position, feed));
-        self.write(&Batch { last: position, feed, ..Batch::default() })?;
+        let money = MoneyRows { begins: begins_accounts, ..MoneyRows::default() };
+        self.write(&Batch { last: position, feed, money, ..Batch::default() })?;
         Ok(marked)
     }
 
@@ -216,7 +253,7 @@ fn rows_of(orders: &[TrackedOrder]) -> Batch {
                     taken_back: part.execution == Execution::TakenBack,
                 },
             };
-            batch.executions.push(order, &part.id, &row);
+            batch.executions.push(tracked, &part.id, &row);
         }
     }
     for (id, (tracked, order_id)) in external {

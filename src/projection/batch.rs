@@ -1,14 +1,17 @@
 //! Turns log records into the rows of one transaction. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::account_rows::{AccountWriter, Accounts, Cause, MoneyRows};
 use super::days::Day;
 use super::rows::{EventRows, ExecutionRow, ExecutionRows, ExternalRows, OrderRows};
-use super::working_set::WorkingSet;
+use super::working_set::WorkingOrders;
+use crate::money::Reservation;
 use crate::order::{
     Change, Changed, Event, Execution, ExecutionEffect, FeedPosition, OrderParts, TrackedOrder,
+    booking,
 };
-use crate::types::{ExecutionId, OrderId, TimestampMicros, UserPartition};
+use crate::types::{ExecutionId, OrderId, TimestampMicros, UserId, UserPartition};
 use crate::wal::{LogId, Lsn};
 
 /// The rows of one transaction.
@@ -36,6 +39,8 @@ pub(super) struct Batch {
     pub(super) executions: ExecutionRows,
     pub(super) external: ExternalRows,
     pub(super) events: EventRows,
+    /// What it does to accounts.
+    pub(super) money: MoneyRows,
     pub(super) feed: Option<(Lsn, FeedPosition)>,
     /// The days of its events, whose partitions must exist.
     pub(super) days: BTreeSet<Day>,
@@ -59,25 +64,26 @@ impl Batch {
     pub(super) fn rows(&self) -> usize {
         let orders = self.new_orders.len() + self.orders.len();
         let executions = self.new_executions.len() + self.executions.len();
-        orders + executions + self.external.len() + self.events.len()
+        orders + executions + self.external.len() + self.events.len() + self.money.len()
     }
 
     /// Whether there is nothing to write except the position.
     pub(super) fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.feed.is_none()
+        let moves_money = self.money.len() > 0 || self.money.begins;
+        self.events.is_empty() && self.feed.is_none() && !moves_money
     }
 }
 
 /// The orders that these events change, without those in the working set and those that the events
 /// create.
-pub(super) fn missing(events: &[(Lsn, Event)], working: &WorkingSet) -> Vec<OrderId> {
+pub(super) fn missing(events: &[(Lsn, Event)], working: &WorkingOrders) -> Vec<OrderId> {
     let mut made = HashSet::new();
     let mut missing = Vec::new();
     for (_, event) in events {
         match event {
             Event::Created(created) => drop(made.insert(created.order_id)),
             Event::Changed(Changed { order_id, .. }) => {
-                if !working.has(*order_id) && made.insert(*order_id) {
+                if !working.has(order_id) && made.insert(*order_id) {
                     missing.push(*order_id);
                 }
             }
@@ -90,6 +96,73 @@ pub(super) fn missing(events: &[(Lsn, Event)], working: &WorkingSet) -> Vec<Orde
         }
     }
     missing
+}
+
+/// The users whose accounts these events may move, or replace, without those in the working set. The orders
+/// that the events change are there already.
+pub(super) fn missing_accounts(
+    events: &[(Lsn, Event)],
+    working: &WorkingOrders,
+    accounts: &Accounts,
+) -> BTreeSet<UserId> {
+    let begins = events.iter().any(|(_, event)| matches!(event, Event::AccountsBegun(_)));
+    let mut made = HashMap::new();
+    let mut users = BTreeSet::new();
+    let mut note = |user: &UserId, is_taken: bool| {
+        let is_kept = is_taken || begins || accounts.kept.has(user.partition());
+        if is_kept && !accounts.working.has(user) {
+            users.insert(user.clone());
+        }
+    };
+    for (_, event) in events {
+        match event {
+            Event::Created(created) => {
+                let reserves = created.reservation != Reservation::Nothing;
+                made.insert(created.order_id, (&created.user, reserves));
+                if reserves {
+                    note(&created.user, false);
+                }
+            }
+            Event::Changed(Changed { order_id, change, .. }) => {
+                let known = made.get(order_id).copied().or_else(|| {
+                    let order = working.get(order_id)?.order();
+                    Some((&order.user, order.reservation != Reservation::Nothing))
+                });
+                if let Some((user, reserves)) = known
+                    && (reserves || may_move_shares(change))
+                {
+                    note(user, false);
+                }
+            }
+            Event::CashMoved(moved) => note(&moved.user, false),
+            Event::AccountAdopted(adopted) => note(&adopted.user, true),
+            Event::Adopted(adopted) => {
+                let order = adopted.order.order();
+                let reserves = order.reservation != Reservation::Nothing;
+                made.insert(order.order_id, (&order.user, reserves));
+            }
+            Event::UnmatchedReport(_) | Event::FeedPosition(_) | Event::AccountsBegun(_) => {}
+        }
+    }
+    users
+}
+
+/// Whether a change may make an execution count, or void.
+fn may_move_shares(change: &Change) -> bool {
+    match change {
+        Change::Filled(_)
+        | Change::Busted { .. }
+        | Change::TakenBack { .. }
+        | Change::CaseClosed(_) => true,
+        Change::Accepted { .. }
+        | Change::Rejected { .. }
+        | Change::NotAccepted
+        | Change::CancelRequested
+        | Change::Cancelled { .. }
+        | Change::CancelRejected { .. }
+        | Change::CaseOpened(_)
+        | Change::ClosedByOperator(_) => false,
+    }
 }
 
 /// An event of an order that neither the log nor Postgres has.
@@ -131,7 +204,7 @@ fn record_effect(
 pub(super) fn build(
     log_id: LogId,
     events: &[(Lsn, Event)],
-    working: &mut WorkingSet,
+    (working, accounts): (&mut WorkingOrders, &mut Accounts),
     written: Lsn,
 ) -> Result<Batch, UnknownOrder> {
     let is_new = events.first().is_some_and(|(lsn, _)| *lsn > written);
@@ -140,19 +213,24 @@ pub(super) fn build(
     let mut made = HashSet::new();
     let mut executions: ExecutionsByOrder = BTreeMap::new();
     let mut external = BTreeMap::new();
+    let mut money = AccountWriter::new(accounts, log_id);
     for (lsn, event) in events {
         let lsn = *lsn;
         batch.last = lsn;
         let mut voided = None;
         let after = match event {
             Event::Created(created) => {
-                working.insert(TrackedOrder::new(created), lsn);
+                let mut order = TrackedOrder::new(created);
+                let cause = Cause { execution_id: None, counted: (false, false) };
+                let effect = booking::created(&order);
+                money.book((lsn, event.at()), &mut order, (effect, &cause));
+                working.insert(created.order_id, order, lsn);
                 made.insert(created.order_id);
                 created.order_id
             }
             Event::Changed(change) => {
                 let order_id = change.order_id;
-                let order = working.change(order_id, lsn);
+                let order = working.change(&order_id, lsn);
                 let order = order.ok_or(UnknownOrder { lsn, order_id })?;
                 let is_first = order.order().version == 1;
                 let effect = order.effect_of(&change.change).map(|effect| {
@@ -162,9 +240,19 @@ pub(super) fn build(
                     }
                     (effect, known.is_some())
                 });
-                if !order.apply(change).recorded {
+                let was_counted = effect.as_ref().is_some_and(|(effect, _)| {
+                    let known = order.executions().get(effect.execution_id());
+                    known.and_then(Execution::counted).is_some()
+                });
+                let (applied, moved) = booking::apply(order, change);
+                if !applied.recorded {
                     continue;
                 }
+                let told = effect.as_ref().map(|(effect, _)| effect);
+                let counts = matches!(told, Some(ExecutionEffect::Counts(_)));
+                let execution_id = told.map(ExecutionEffect::execution_id);
+                let cause = Cause { execution_id, counted: (was_counted, counts) };
+                money.book((lsn, change.at), order, (moved, &cause));
                 if is_first {
                     let age = change.at.micros_since(order.order().created_at);
                     batch.outcome_ages_micros.push(age);
@@ -183,37 +271,53 @@ pub(super) fn build(
             }
             // Postgres has it already: it came from there.
             Event::Adopted(adopted) => {
-                working.insert(adopted.order.clone(), lsn);
+                working.insert(adopted.order.order().order_id, adopted.order.clone(), lsn);
                 continue;
             }
-            // Postgres has no accounts yet.
-            Event::UnmatchedReport(_)
-            | Event::CashMoved(_)
-            | Event::AccountAdopted(_)
-            | Event::AccountsBegun(_) => continue,
+            Event::CashMoved(moved) => {
+                if money.move_cash(lsn, moved) {
+                    batch.touched.insert(moved.user.partition());
+                    batch.days.insert(Day::of(moved.at));
+                    batch.recorded_at.push(moved.at);
+                }
+                continue;
+            }
+            Event::AccountAdopted(adopted) => {
+                if money.adopt(lsn, adopted) {
+                    batch.touched.insert(adopted.user.partition());
+                }
+                continue;
+            }
+            Event::AccountsBegun(_) => {
+                money.begin();
+                continue;
+            }
+            Event::UnmatchedReport(_) => continue,
         };
         changed.insert(after);
         batch.touched.insert(after.partition());
-        let order = working.get(after).ok_or(UnknownOrder { lsn, order_id: after })?;
+        let order = working.get(&after).ok_or(UnknownOrder { lsn, order_id: after })?;
         batch.days.insert(Day::of(event.at()));
         batch.recorded_at.push(event.at());
         batch.events.push((log_id, lsn), event, order, voided);
     }
-    let unknown = |order_id| UnknownOrder { lsn: batch.last, order_id };
+    batch.money = money.finish();
+    let last = batch.last;
+    let unknown = |order_id| UnknownOrder { lsn: last, order_id };
     for order_id in changed {
-        let order = working.get(order_id).ok_or_else(|| unknown(order_id))?;
+        let order = working.get(&order_id).ok_or_else(|| unknown(order_id))?;
         let status = order.order().status.into_str();
         let is_made = is_new && made.contains(&order_id);
         let rows = if is_made { &mut batch.new_orders } else { &mut batch.orders };
         rows.push(&OrderParts::of_order(order.order()), status, order.cases());
     }
     for ((order_id, id), row) in &executions {
-        let order = working.get(*order_id).ok_or_else(|| unknown(*order_id))?;
+        let order = working.get(order_id).ok_or_else(|| unknown(*order_id))?;
         let rows = if row.was_known { &mut batch.executions } else { &mut batch.new_executions };
-        rows.push(order.order(), id, row);
+        rows.push(order, id, row);
     }
     for (id, order_id) in external {
-        let order = working.get(order_id).ok_or_else(|| unknown(order_id))?;
+        let order = working.get(&order_id).ok_or_else(|| unknown(order_id))?;
         batch.external.push(id.as_str(), &order.order().user, order_id);
     }
     Ok(batch)

@@ -5,6 +5,16 @@ const LOG: LogId = LogId(7);
 /// Any record may have been written before.
 const WRITTEN: Lsn = Lsn(u64::MAX);
 
+/// Without accounts.
+fn build_with(
+    log_id: LogId,
+    events: &[(Lsn, Event)],
+    working: &mut WorkingOrders,
+    written: Lsn,
+) -> Result<Batch, UnknownOrder> {
+    build(log_id, events, (working, &mut Accounts::default()), written)
+}
+
 fn numbered(events: Vec<Event>) -> Vec<(Lsn, Event)> {
     (1..).map(Lsn).zip(events).collect()
 }
@@ -27,8 +37,8 @@ fn changes_of_one_order_become_one_row_except_in_the_audit_log() {
         filled(1, "e2", 6),
         Event::Created(created(2)),
     ]);
-    let mut working = WorkingSet::default();
-    let batch = build(LOG, &events, &mut working, WRITTEN).unwrap();
+    let mut working = WorkingOrders::default();
+    let batch = build_with(LOG, &events, &mut working, WRITTEN).unwrap();
     assert_eq!(sizes(&batch), [2, 2, 1, 5]);
     assert_eq!(batch.rows(), 10);
     assert_eq!(batch.last, Lsn(5));
@@ -53,7 +63,7 @@ fn a_voided_execution_keeps_its_shares() {
         busted(1, "e1"),
         busted(1, "never-seen"),
     ]);
-    let batch = build(LOG, &events, &mut WorkingSet::default(), WRITTEN).unwrap();
+    let batch = build_with(LOG, &events, &mut WorkingOrders::default(), WRITTEN).unwrap();
     assert_eq!(sizes(&batch), [1, 2, 1, 5]);
     assert!(batch.executions.is_empty());
     let executions = text(&batch.new_executions);
@@ -69,11 +79,11 @@ fn at(micros: u64, event: Event) -> Event {
 
 #[test]
 fn an_execution_that_counts_again_keeps_its_first_recorded_time() {
-    let mut working = WorkingSet::default();
+    let mut working = WorkingOrders::default();
     let (first, second, third) = (filled(1, "e1", 4), taken_back(1, "e1"), filled(1, "e1", 6));
     let changes = [at(100, first), at(200, second), at(300, third)];
     let events = [&[Event::Created(created(1))], &changes[..]].concat();
-    let batch = build(LOG, &numbered(events), &mut working, WRITTEN).unwrap();
+    let batch = build_with(LOG, &numbered(events), &mut working, WRITTEN).unwrap();
     let executions = text(&batch.new_executions);
     let of = |micros| text(&crate::projection::values::Timestamp(TimestampMicros::new(micros)));
     let recorded_at = format!("recorded_at: [{}]", of(100));
@@ -83,7 +93,7 @@ fn an_execution_that_counts_again_keeps_its_first_recorded_time() {
     assert!(batch.executions.is_empty());
 
     let changes = [at(400, taken_back(1, "e1")), at(500, filled(1, "e1", 5))];
-    let batch = build(LOG, &numbered(changes.to_vec()), &mut working, WRITTEN).unwrap();
+    let batch = build_with(LOG, &numbered(changes.to_vec()), &mut working, WRITTEN).unwrap();
     assert!(batch.new_executions.is_empty(), "an earlier batch reported it");
     let executions = text(&batch.executions);
     for part in ["num_shares: [Some(5)]", "busted_at: [None]", "taken_back: [false]"] {
@@ -100,37 +110,37 @@ fn repeated_events_change_nothing() {
         filled(1, "e1", 4),
         filled(1, "e1", 4),
     ]);
-    let batch = build(LOG, &events, &mut WorkingSet::default(), WRITTEN).unwrap();
+    let batch = build_with(LOG, &events, &mut WorkingOrders::default(), WRITTEN).unwrap();
     assert_eq!(sizes(&batch), [1, 1, 1, 3]);
     assert_eq!(batch.last, Lsn(5), "repeats are read as well");
 }
 
 #[test]
 fn an_order_of_an_earlier_batch_is_missing_until_it_is_loaded() {
-    let mut working = WorkingSet::default();
+    let mut working = WorkingOrders::default();
     let later = numbered(vec![accepted(1), Event::Created(created(2)), accepted(2)]);
     assert_eq!(missing(&later, &working), [created(1).order_id]);
-    let unknown = build(LOG, &later, &mut working, WRITTEN).unwrap_err();
+    let unknown = build_with(LOG, &later, &mut working, WRITTEN).unwrap_err();
     assert_eq!((unknown.lsn, unknown.order_id), (Lsn(1), created(1).order_id));
-    working.insert(TrackedOrder::new(&created(1)), Lsn(0));
+    working.insert(created(1).order_id, TrackedOrder::new(&created(1)), Lsn(0));
     assert!(missing(&later, &working).is_empty());
-    assert_eq!(sizes(&build(LOG, &later, &mut working, WRITTEN).unwrap()), [2, 0, 2, 3]);
+    assert_eq!(sizes(&build_with(LOG, &later, &mut working, WRITTEN).unwrap()), [2, 0, 2, 3]);
 }
 
 #[test]
 fn only_records_never_written_skip_the_check_for_existing_rows() {
-    let mut working = WorkingSet::default();
-    working.insert(TrackedOrder::new(&created(1)), Lsn(1));
+    let mut working = WorkingOrders::default();
+    working.insert(created(1).order_id, TrackedOrder::new(&created(1)), Lsn(1));
     let events = [accepted(1), Event::Created(created(2)), accepted(2)];
     let events: Vec<_> = (2..).map(Lsn).zip(events).collect();
-    let batch = build(LOG, &events, &mut working, Lsn(1)).unwrap();
+    let batch = build_with(LOG, &events, &mut working, Lsn(1)).unwrap();
     assert!(batch.is_new);
     assert_eq!(sizes(&batch), [1, 0, 2, 3], "order 1 exists already");
     let made = text(&batch.new_orders);
     assert!(made.contains("version: [2]"), "order 2 in its current state: {made}");
     assert_eq!(batch.rows(), 7);
 
-    let batch = build(LOG, &events, &mut working, Lsn(2)).unwrap();
+    let batch = build_with(LOG, &events, &mut working, Lsn(2)).unwrap();
     assert!(!batch.is_new && batch.new_orders.is_empty(), "its first event may have been written");
 }
 
@@ -140,8 +150,12 @@ fn the_newest_feed_position_wins() {
     let position = |sequence| {
         Event::FeedPosition(FeedPosition { session: "7".into(), sequence, at, past: vec![] })
     };
-    let batch =
-        build(LOG, &numbered(vec![position(5), position(9)]), &mut WorkingSet::default(), WRITTEN);
+    let batch = build_with(
+        LOG,
+        &numbered(vec![position(5), position(9)]),
+        &mut WorkingOrders::default(),
+        WRITTEN,
+    );
     let batch = batch.unwrap();
     assert_eq!(batch.feed.as_ref().map(|(lsn, feed)| (*lsn, feed.sequence)), Some((Lsn(2), 9)));
     assert_eq!(sizes(&batch), [0; 4]);

@@ -8,12 +8,11 @@ use tokio_postgres::Row;
 
 use super::cell::{self, CellError};
 use super::position::bounds;
-use super::read::{self, EXECUTION_STATE, ORDER_COLUMNS, RowError};
+use super::read::{self, EXECUTION_STATE, ORDER_COLUMN_COUNT, ORDER_COLUMNS, RowError};
 use super::rows::EventRows;
 use super::session::{Session, in_partitions};
 use super::values::{LAST_TIMESTAMP_MICROS, Text, Timestamp, bigint};
 use super::{PostgresServer, ProjectionError};
-use crate::money::Reservation;
 use crate::order::{Event, Execution, ExecutionPart, FeedPosition, OrderParts, TrackedOrder};
 use crate::types::{OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
@@ -121,10 +120,7 @@ pub fn as_storable(mut parts: OrderParts) -> OrderParts {
     for shares in [&mut parts.num_shares, &mut parts.filled_shares] {
         *shares = bigint(*shares).unsigned_abs();
     }
-    // It does not have money yet.
-    parts.reservation = Reservation::Nothing;
-    for ExecutionPart { execution, profit_cents, .. } in &mut parts.executions {
-        *profit_cents = Some(0);
+    for ExecutionPart { execution, .. } in &mut parts.executions {
         // Only the log knows by which source an execution counts.
         if let Some((num_shares, price)) = execution.counted() {
             let num_shares = bigint(num_shares).unsigned_abs();
@@ -217,7 +213,7 @@ impl PostgresRecords {
         for row in self.0.rows(
             &format!(
                 "SELECT e.order_id, e.execution_id, e.num_shares, e.price_cents, \
-                    {EXECUTION_STATE}, e.user_partition, e.executed_at, e.recorded_at, \
+                    {EXECUTION_STATE}, e.profit_cents, e.user_partition, e.executed_at, e.recorded_at, \
                     e.busted_at \
                  FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, order_id) \
                  JOIN executions e USING (user_id, order_id) ORDER BY e.execution_id"
@@ -301,17 +297,17 @@ fn order(row: &Row, executions: &[Row]) -> Result<PostgresOrder, RowError> {
     let execution = |row: &Row| -> Result<PostgresExecution, RowError> {
         Ok(PostgresExecution {
             id: row.try_get(1)?,
-            user_partition: row.try_get(5)?,
-            executed_at: moment(row, 6)?,
-            recorded_at: cell::value::<Timestamp>(row, 7)?.0,
-            busted_at: moment(row, 8)?,
+            user_partition: row.try_get(6)?,
+            executed_at: moment(row, 7)?,
+            recorded_at: cell::value::<Timestamp>(row, 8)?.0,
+            busted_at: moment(row, 9)?,
         })
     };
     Ok(PostgresOrder {
         parts: read::parts(row, parts)?,
-        status: row.try_get(21)?,
-        over_filled: row.try_get(22)?,
-        user_partition: row.try_get(23)?,
+        status: row.try_get(ORDER_COLUMN_COUNT)?,
+        over_filled: row.try_get(ORDER_COLUMN_COUNT + 1)?,
+        user_partition: row.try_get(ORDER_COLUMN_COUNT + 2)?,
         executions: executions.iter().map(execution).collect::<Result<_, _>>()?,
     })
 }

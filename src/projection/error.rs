@@ -229,6 +229,18 @@ pub enum ProjectionError {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Rows that are no valid account.
+    #[error(
+        "the rows of the account of {user} in {server} are invalid: stop the server and run `longbow backfill --postgres ...`, which copies all accounts from the index"
+    )]
+    Account {
+        /// The server.
+        server: String,
+        /// The user.
+        user: String,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A value that is not one of Longbow's.
     #[error(
         "a row of {table} in {server} has a value that Longbow never writes, in column {column}: {why}; correct that row"
@@ -373,6 +385,7 @@ impl ProjectionError {
             | Self::OtherPartition { .. }
             | Self::UnknownOrder { .. }
             | Self::Row { .. }
+            | Self::Account { .. }
             | Self::Value { .. }
             | Self::Order { .. }
             // The log can be damaged without harm to orders; they continue.

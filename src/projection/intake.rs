@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use tokio::task::yield_now;
 
+use super::account_rows::{Accounts, KeptAccounts};
 use super::batch::{self, Batch, UnknownOrder};
 use super::outcomes::Outcomes;
 use super::position::Positions;
-use super::working_set::WorkingSet;
+use super::working_set::WorkingOrders;
 use super::{PostgresServer, ProjectionError};
 use crate::order::{Event, NODE_PARTITION, decode};
 use crate::types::UserPartition;
@@ -35,7 +36,8 @@ pub(super) struct Intake {
     written: Lsn,
     /// Partitions on hold: their records are skipped.
     held: BTreeSet<UserPartition>,
-    pub(super) working: WorkingSet,
+    pub(super) working: WorkingOrders,
+    pub(super) accounts: Accounts,
     outcomes: Outcomes,
 }
 
@@ -48,7 +50,7 @@ pub(super) struct Taken {
 impl Intake {
     pub(super) fn new(
         reader: LogReader,
-        positions: Positions,
+        (positions, kept): (Positions, KeptAccounts),
         written: Lsn,
         held: BTreeSet<UserPartition>,
     ) -> Self {
@@ -59,7 +61,8 @@ impl Intake {
             carried_since: Vec::new(),
             positions,
             written,
-            working: WorkingSet::default(),
+            working: WorkingOrders::default(),
+            accounts: Accounts { kept, ..Accounts::default() },
             outcomes: Outcomes::default(),
         }
     }
@@ -134,7 +137,8 @@ impl Intake {
     /// Builds the batch.
     pub(super) fn build(&mut self, log: &LogHandle, taken: &Taken) -> Result<Batch, UnknownOrder> {
         let Taken { events, last } = taken;
-        let mut batch = batch::build(log.log_id(), events, &mut self.working, self.written)?;
+        let working = (&mut self.working, &mut self.accounts);
+        let mut batch = batch::build(log.log_id(), events, working, self.written)?;
         batch.last = *last;
         for age_micros in batch.outcome_ages_micros.drain(..) {
             self.outcomes.observe(age_micros);

@@ -44,12 +44,14 @@
 //! an operator and are retried every few seconds; all others are retried at once, then with growing
 //! pauses.
 
+mod account_rows;
 mod adoption;
 mod backfill;
 mod backlog;
 mod batch;
 mod cell;
 mod compare;
+mod compare_accounts;
 mod connection;
 mod days;
 mod error;
@@ -69,6 +71,7 @@ pub(crate) mod position;
 mod preflight;
 mod progress;
 mod read;
+mod read_accounts;
 mod reader;
 mod restore;
 mod roles;
@@ -93,6 +96,7 @@ pub use compare::{
     EventDifference, ExpectedEvents, PartitionPosition, PostgresExecution, PostgresOrder,
     PostgresRecords, as_storable, storable_time,
 };
+pub use compare_accounts::{FoundAccounts, WrongBalance};
 pub(crate) use connection::{Connection, MEMBER_SESSION, in_time, within};
 pub use error::ProjectionError;
 pub use gaps::{EventGap, GapOrder};
@@ -196,6 +200,7 @@ pub fn projection(
             sharing: rows::ExternalRows::default(),
             held: held::Held::default(),
             is_session_checked: false,
+            has_told_of_accounts: false,
             trouble: worker::Trouble::default(),
         });
     }

@@ -16,8 +16,10 @@ use super::read::{
     self, EXECUTION_ARRAYS, LISTED_ARRAYS, ORDER_COLUMN_COUNT, ORDER_COLUMNS, RowError,
     SELECT_LISTED, select_aggregated,
 };
+use super::read_accounts::{self, ACCOUNT_COLUMN_COUNT, ACCOUNT_COLUMNS, WITH_POSITIONS};
 use super::values::{Text, Timestamp, uuid};
 use super::{PostgresServer, ProjectionError, cell, migrations, preflight};
+use crate::money::Account;
 use crate::order::{ListedExecution, PageRequest, Sequence, TrackedOrder};
 use crate::types::{ClientOrderId, ExternalOrderId, OrderId, Symbol, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
@@ -47,6 +49,7 @@ const HAS_TABLES: u32 = 1;
 pub(super) enum Query {
     Order { user: UserId, order_id: OrderId },
     Executions { user: UserId, order_id: OrderId },
+    Account(UserId),
     ByOrderId(OrderId),
     ByExternalId(ExternalOrderId),
     ByKey { user: UserId, key: ClientOrderId },
@@ -70,6 +73,8 @@ pub(super) struct Found {
     pub(super) orders: Vec<(OrderId, Option<TrackedOrder>)>,
     /// The executions of the order, where they are asked for.
     pub(super) executions: Vec<ListedExecution>,
+    /// The account, where it is asked for and the user has one.
+    pub(super) account: Option<Account>,
     /// Where a scan stopped before its end.
     pub(super) edge: Option<OrderId>,
 }
@@ -87,6 +92,7 @@ impl Query {
             Self::ChangedSince { .. } => true,
             Self::Order { .. }
             | Self::Executions { .. }
+            | Self::Account(_)
             | Self::ByOrderId(_)
             | Self::ByExternalId(_)
             | Self::ByKey { .. } => false,
@@ -107,6 +113,7 @@ impl Query {
             Self::ByOrderId(_) => 6,
             Self::ByExternalId(_) => 7,
             Self::Executions { .. } => 8,
+            Self::Account(_) => 9,
         }
     }
 }
@@ -149,8 +156,9 @@ fn filtered(columns: &str, position: &str, sequence: Sequence) -> String {
 
 /// The statements that find orders of a user, in the order of [`Query::statement`]. The first three
 /// parameters are the user, what narrows the orders down, and the user's partition. Columns: those of
-/// [`ORDER_COLUMNS`], log id and LSN of the position, then executions or the edge.
-fn statements() -> [String; 9] {
+/// [`ORDER_COLUMNS`], log id and LSN of the position, then executions or the edge. The last one has an account
+/// instead of orders.
+fn statements() -> [String; 10] {
     let columns = format!("SELECT {ORDER_COLUMNS}, p.log_id, p.lsn");
     let position = "p.is_current AND p.user_partition = $3";
     let executions = select_aggregated("e.user_id = $1 AND e.order_id = $2");
@@ -192,6 +200,11 @@ fn statements() -> [String; 9] {
              LEFT JOIN orders o ON o.user_id = $1 AND o.order_id = $2 \
              LEFT JOIN ({SELECT_LISTED}) x ON true \
              WHERE {position}"
+        ),
+        format!(
+            "SELECT {ACCOUNT_COLUMNS}, j.log_id, j.lsn FROM projection j \
+             LEFT JOIN accounts a ON a.user_id = $1 {WITH_POSITIONS} \
+             WHERE j.is_current AND j.user_partition = $2"
         ),
     ]
 }
@@ -236,6 +249,11 @@ impl OrderQueries {
     /// Runs a query.
     pub(super) async fn run(&self, query: &Query) -> Result<Found, ProjectionError> {
         let rows = match query {
+            Query::Account(user) => {
+                let partition = i16::from(user.partition().get());
+                let rows = self.rows(query, &[&text(user), &partition]).await?;
+                return self.found_account(rows.first());
+            }
             Query::Order { user, order_id } | Query::Executions { user, order_id } => {
                 self.order_rows(query, user, *order_id).await?
             }
@@ -336,17 +354,24 @@ impl OrderQueries {
         Ok(rows)
     }
 
+    fn found_account(&self, row: Option<&Row>) -> Result<Found, ProjectionError> {
+        let Some(row) = row else { return Ok(Found::default()) };
+        let position = position_in(row, ACCOUNT_COLUMN_COUNT);
+        let position = position.map_err(|error| error.within(&self.server, "projection"))?;
+        let has_one = row.try_get::<_, Option<&str>>(0).is_ok_and(|user| user.is_some());
+        let account = has_one.then(|| read_accounts::account(&self.server, row)).transpose()?;
+        let account = account.map(|(_, account)| account);
+        Ok(Found { position: Some(position), account, ..Found::default() })
+    }
+
     fn found(&self, query: &Query, rows: &[Row]) -> Result<Found, ProjectionError> {
         let (mut position, mut edge, mut executions) = (None, None, Vec::new());
         let mut orders = Vec::with_capacity(rows.len());
         for row in rows {
-            let place = || -> Result<_, cell::CellError> {
-                let log_id = LogId(cell::value::<i64>(row, 21)?.cast_unsigned());
-                Ok(LogPosition { log_id, lsn: Lsn(cell::number(row, 22)?) })
-            };
-            position = Some(place().map_err(|error| error.within(&self.server, "projection"))?);
+            let place = position_in(row, POSITION_COLUMNS.start);
+            position = Some(place.map_err(|error| error.within(&self.server, "projection"))?);
             if query.has_edge() {
-                let last: Option<Uuid> = row.get(23);
+                let last: Option<Uuid> = row.get(POSITION_COLUMNS.end);
                 edge = last.map(|last| OrderId::from_u128(last.as_u128()));
             }
             let Some(order_id) = row.get::<_, Option<Uuid>>(1) else { continue };
@@ -362,8 +387,14 @@ impl OrderQueries {
             });
             orders.push((order_id, order.ok()));
         }
-        Ok(Found { position, orders, executions, edge })
+        Ok(Found { position, orders, executions, edge, account: None })
     }
+}
+
+/// The log id and the LSN in this column and the next.
+fn position_in(row: &Row, first: usize) -> Result<LogPosition, cell::CellError> {
+    let log_id = LogId(cell::value::<i64>(row, first)?.cast_unsigned());
+    Ok(LogPosition { log_id, lsn: Lsn(cell::number(row, first + 1)?) })
 }
 
 fn tracked(query: &Query, row: &Row) -> Result<TrackedOrder, RowError> {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::PostgresServer;
 use super::order_queries::{Found, LogPosition, Query};
 use super::reader::{PostgresReader, Request};
+use crate::money::Account;
 use crate::order::{ListedExecution, Order, PageRequest, TrackedOrder};
 use crate::types::{ClientOrderId, ExternalOrderId, OrderId, TimestampMicros, UserId};
 
@@ -82,6 +83,15 @@ impl PostgresReads {
         let PostgresRead { position, found } = one(found)?;
         let found = found.map(|tracked| (Arc::clone(tracked.order()), executions));
         Ok(PostgresRead { position, found })
+    }
+
+    /// The account of a user; an empty one for a user who has never had money.
+    ///
+    /// # Errors
+    /// [`PostgresReadError`].
+    pub async fn account(&self, user: &UserId) -> Answer<Account> {
+        let Found { position, account, .. } = self.ask(Query::Account(user.clone())).await?;
+        Ok(PostgresRead { position, found: account.unwrap_or_default() })
     }
 
     /// An order by its id, open or ended. `None` also for one whose first days are no longer kept in

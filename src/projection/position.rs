@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use tokio_postgres::{Client, GenericClient, Transaction};
 
+use super::account_rows::KeptAccounts;
 use super::cell::CellError;
 use super::ownership::HeldPartitions;
 use super::values::bigint;
@@ -17,20 +18,23 @@ use crate::wal::{LogId, Lsn};
 /// transaction, one of the two finds the rows advanced: either that connection, or the next batch
 /// here, which then fails and is retried from the new positions.
 const CURRENT: &str = "\
-    SELECT epoch, log_id, lsn FROM projection \
+    SELECT epoch, log_id, lsn, keeps_accounts, user_partition FROM projection \
     WHERE is_current AND user_partition BETWEEN $1 AND $2 \
     ORDER BY user_partition FOR UPDATE";
 
 const NEW_EPOCH: &str = "\
-    INSERT INTO projection (user_partition, epoch, log_id, lsn, is_current, updated_at) \
-    SELECT number::smallint, $3::bigint, $4::bigint, coalesce(max(lsn), $5::bigint), true, now() \
+    INSERT INTO projection \
+        (user_partition, epoch, log_id, lsn, is_current, updated_at, keeps_accounts) \
+    SELECT number::smallint, $3::bigint, $4::bigint, coalesce(max(lsn), $5::bigint), true, now(), \
+        coalesce((SELECT keeps_accounts FROM projection AS before \
+            WHERE before.user_partition = number ORDER BY epoch DESC LIMIT 1), false) \
     FROM generate_series($1::smallint::integer, $2::smallint::integer) AS number \
     LEFT JOIN projection ON user_partition = number AND log_id = $4::bigint \
     GROUP BY number";
 
 /// Advances rows of an epoch from the positions that the writer knows. Fails with [`SUPERSEDED`] if
 /// the epoch is not the newest.
-pub(super) const ADVANCE: &str = "SELECT advance_projection($1, $2, $3, $4)";
+pub(super) const ADVANCE: &str = "SELECT advance_projection($1, $2, $3, $4, $5)";
 
 /// The SQLSTATE of a write by an older epoch.
 pub(super) const SUPERSEDED: &str = "LB001";
@@ -46,6 +50,8 @@ pub(super) struct OurLog {
 pub(super) struct Claim {
     pub(super) epoch: i64,
     pub(super) positions: Positions,
+    /// The partitions whose accounts follow the orders.
+    pub(super) kept: KeptAccounts,
 }
 
 /// Another epoch has taken a partition that this process held.
@@ -179,7 +185,14 @@ async fn claim_within(
     let rows = transaction.query(CURRENT, &[&first, &last]).await.map_err(refused)?;
     let mut newest = 0;
     let mut reached = Vec::new();
+    let mut kept = KeptAccounts::default();
     for row in &rows {
+        let number = u8::try_from(cell::value::<i16>(row, 4).map_err(odd)?);
+        if cell::value::<bool>(row, 3).map_err(odd)?
+            && let Some(partition) = number.ok().and_then(UserPartition::new)
+        {
+            kept.add(partition);
+        }
         let epoch: i64 = cell::value(row, 0).map_err(odd)?;
         let found = LogId(cell::value::<i64>(row, 1).map_err(odd)?.cast_unsigned());
         let lsn = Lsn(cell::number(row, 2).map_err(odd)?);
@@ -223,7 +236,7 @@ async fn claim_within(
         reached = lsns.map_err(odd)?;
     }
     let positions = Positions { first: *server.partitions().start(), reached };
-    Ok(Claim { epoch, positions })
+    Ok(Claim { epoch, positions, kept })
 }
 
 /// The partitions that an epoch owns and does not give away, where other nodes own the others.

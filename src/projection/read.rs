@@ -7,6 +7,7 @@ use compact_str::CompactString;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
+use super::rows::{RESERVES_CASH, RESERVES_SHARES};
 use super::values::{Text, Timestamp, uuid};
 use super::{PostgresServer, ProjectionError, cell};
 use crate::money::Reservation;
@@ -21,10 +22,11 @@ pub(super) const ORDER_COLUMNS: &str = "\
     o.user_id, o.order_id, o.client_order_id, o.external_order_id, o.symbol, o.position, \
     o.time_in_force, o.limit_price_cents, o.num_shares, o.filled_shares, o.filled_value_cents, \
     o.reason, o.created_at, o.updated_at, o.submit_before, o.version, o.ending, \
-    o.cancel_requested, o.user_cancelled, o.taken_back, o.open_cases";
-pub(super) const ORDER_COLUMN_COUNT: usize = 21;
+    o.cancel_requested, o.user_cancelled, o.taken_back, o.open_cases, \
+    o.reserves, o.reserved_price_cents";
+pub(super) const ORDER_COLUMN_COUNT: usize = 23;
 /// The columns that [`aggregated_executions`] reads.
-pub(super) const EXECUTION_ARRAYS: &str = "x.ids, x.shares, x.prices, x.states";
+pub(super) const EXECUTION_ARRAYS: &str = "x.ids, x.shares, x.prices, x.states, x.profits";
 /// Whether an execution counts (0), is void (1) or was taken back (2), as [`execution`] reads it.
 pub(super) const EXECUTION_STATE: &str =
     "CASE WHEN e.taken_back THEN 2 WHEN e.busted_at IS NOT NULL THEN 1 ELSE 0 END";
@@ -33,7 +35,8 @@ pub(super) const EXECUTION_STATE: &str =
 pub(super) fn select_aggregated(condition: &str) -> String {
     format!(
         "SELECT array_agg(e.execution_id) AS ids, array_agg(e.num_shares) AS shares, \
-            array_agg(e.price_cents) AS prices, array_agg({EXECUTION_STATE}) AS states \
+            array_agg(e.price_cents) AS prices, array_agg({EXECUTION_STATE}) AS states, \
+            array_agg(e.profit_cents) AS profits \
          FROM executions e WHERE {condition}"
     )
 }
@@ -103,7 +106,8 @@ pub(super) async fn executions(
     let executions = client
         .query(
             &format!(
-                "SELECT e.order_id, e.execution_id, e.num_shares, e.price_cents, {EXECUTION_STATE} \
+                "SELECT e.order_id, e.execution_id, e.num_shares, e.price_cents, {EXECUTION_STATE}, \
+                    e.profit_cents \
                  FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, order_id) \
                  JOIN executions e USING (user_id, order_id)"
             ),
@@ -198,14 +202,22 @@ pub(super) fn parts(row: &Row, executions: Vec<ExecutionPart>) -> Result<OrderPa
         cancel_requested: row.try_get(17)?,
         user_cancelled: row.try_get(18)?,
         taken_back: row.try_get(19)?,
-        // Postgres does not have it yet.
-        reservation: Reservation::Nothing,
+        reservation: reservation(text(21)?, row.try_get(22)?)?,
         executions,
         cases,
     })
 }
 
-/// The execution in a row of: order id, execution id, shares, price in cents, [`EXECUTION_STATE`].
+fn reservation(reserves: Option<&str>, price: Option<i64>) -> Result<Reservation, RowError> {
+    Ok(match (reserves, price) {
+        (None, None) => Reservation::Nothing,
+        (Some(RESERVES_CASH), Some(price)) => Reservation::Cash(PriceCents::new(price)?),
+        (Some(RESERVES_SHARES), None) => Reservation::Shares,
+        (Some(_), _) | (None, Some(_)) => return Err("what it reserves is unknown".into()),
+    })
+}
+
+/// The execution in a row of: order id, execution id, shares, price in cents, [`EXECUTION_STATE`], profit.
 pub(super) fn execution(row: &Row) -> Result<ExecutionPart, RowError> {
     let id = ExecutionId::new(row.try_get(1)?)?;
     let execution = match row.try_get::<_, i32>(4)? {
@@ -216,7 +228,7 @@ pub(super) fn execution(row: &Row) -> Result<ExecutionPart, RowError> {
             price: PriceCents::new(row.try_get(3)?)?,
         },
     };
-    Ok(ExecutionPart { id, execution, profit_cents: Some(0) })
+    Ok(ExecutionPart { id, execution, profit_cents: row.try_get(5)? })
 }
 
 /// The executions in [`EXECUTION_ARRAYS`], the first of which is this column. All are null for an order
@@ -229,8 +241,9 @@ pub(super) fn aggregated_executions(
     let shares: Vec<Option<i64>> = row.try_get::<_, Option<_>>(first + 1)?.unwrap_or_default();
     let prices: Vec<Option<i64>> = row.try_get::<_, Option<_>>(first + 2)?.unwrap_or_default();
     let states: Vec<i32> = row.try_get::<_, Option<_>>(first + 3)?.unwrap_or_default();
-    let each = ids.into_iter().zip(shares).zip(prices).zip(states);
-    each.map(|(((id, shares), price), state)| {
+    let profits: Vec<Option<i64>> = row.try_get::<_, Option<_>>(first + 4)?.unwrap_or_default();
+    let each = ids.into_iter().zip(shares).zip(prices).zip(states).zip(profits);
+    each.map(|((((id, shares), price), state), profit_cents)| {
         let execution = match state {
             1 => Execution::Busted,
             2 => Execution::TakenBack,
@@ -239,7 +252,7 @@ pub(super) fn aggregated_executions(
                 price: PriceCents::new(price.ok_or("an execution without a price")?)?,
             },
         };
-        Ok(ExecutionPart { id: ExecutionId::new(id)?, execution, profit_cents: Some(0) })
+        Ok(ExecutionPart { id: ExecutionId::new(id)?, execution, profit_cents })
     })
     .collect()
 }

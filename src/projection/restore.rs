@@ -5,10 +5,12 @@ use std::time::Duration;
 use super::compare::feed_position;
 use super::position;
 use super::read::{self, ORDER_COLUMNS};
+use super::read_accounts::{self, ACCOUNT_COLUMNS, WITH_POSITIONS};
 use super::session::{Session, partition_of};
 use super::{PostgresServers, ProjectionError, lacking};
+use crate::money::Account;
 use crate::order::{FeedPosition, TrackedOrder};
-use crate::types::{ExternalOrderId, OrderId};
+use crate::types::{ExternalOrderId, OrderId, UserId};
 use crate::wal::{LogId, Lsn};
 
 /// A writer locks a row of this table; with this lock no other one can begin. Taken before the
@@ -32,6 +34,7 @@ pub struct PostgresRestore {
     lacking: Vec<String>,
     orders: ReadCursor,
     external: ReadCursor,
+    accounts: ReadCursor,
 }
 
 /// The server being read, and whether its cursor is open.
@@ -71,8 +74,8 @@ impl PostgresRestore {
             session.runtime.block_on(position::begin_epoch(client, server, log_id, Lsn(0)))?;
             sessions.push(session);
         }
-        let (orders, external) = (ReadCursor::default(), ReadCursor::default());
-        Ok(Self { sessions, lacking: all_lacking, orders, external })
+        let [orders, external, accounts] = std::array::from_fn(|_| ReadCursor::default());
+        Ok(Self { sessions, lacking: all_lacking, orders, external, accounts })
     }
 
     /// What the servers lack, one sentence each.
@@ -129,6 +132,36 @@ impl PostgresRestore {
                 Ok((id, order_id))
             })
             .collect()
+    }
+
+    /// Whether accounts follow the orders of all users.
+    ///
+    /// # Errors
+    /// A server refuses.
+    pub fn keeps_accounts(&self) -> Result<bool, ProjectionError> {
+        for session in &self.sessions {
+            let (first, last) = position::bounds(&session.server);
+            let rows = session.rows(
+                "SELECT bool_and(keeps_accounts) FROM projection \
+                 WHERE is_current AND user_partition BETWEEN $1 AND $2",
+                &[&first, &last],
+            )?;
+            if !rows.first().and_then(|row| row.get(0)).unwrap_or(false) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next accounts, each of which balances; empty after the last.
+    ///
+    /// # Errors
+    /// A server refuses, or has an invalid account.
+    pub fn next_accounts(&mut self) -> Result<Vec<(UserId, Account)>, ProjectionError> {
+        let query = format!("SELECT {ACCOUNT_COLUMNS} FROM accounts a {WITH_POSITIONS}");
+        let next = next_rows(&self.sessions, &mut self.accounts, ("all_accounts", &query))?;
+        let Some((session, rows)) = next else { return Ok(Vec::new()) };
+        rows.iter().map(|row| read_accounts::account(&session.server, row)).collect()
     }
 
     /// The position in the exchange's feed that every server has reached. `None` if the servers

@@ -69,31 +69,27 @@ fn rights(server: &PostgresServer, role: &str) -> Vec<Right> {
         grant: format!("GRANT USAGE ON SCHEMA {schema} TO {role}"),
         is_there: format!("SELECT has_schema_privilege('{role}', {}, 'USAGE')", literal(name)),
     };
-    let execute = |function: &str| Right {
-        grant: format!("GRANT EXECUTE ON FUNCTION {function} TO {role}"),
+    // By its number: to find its name takes a right to the schema.
+    let execute = |schema: (&str, &str), name: &str, parameters: &str| Right {
+        grant: format!("GRANT EXECUTE ON FUNCTION {}.{name}({parameters}) TO {role}", schema.0),
         is_there: format!(
-            "SELECT has_function_privilege('{role}', {}, 'EXECUTE')",
-            literal(function)
+            "SELECT bool_and(has_function_privilege('{role}', pg_proc.oid, 'EXECUTE')) FROM pg_proc \
+             JOIN pg_namespace ON pg_namespace.oid = pronamespace \
+             WHERE nspname = {} AND proname = '{name}'",
+            literal(schema.1)
         ),
     };
     if role == READER {
-        // By their oids: who asks need not have the schema itself.
         let all = format!(
             "SELECT bool_and(has_table_privilege('{role}', pg_class.oid, 'SELECT')) FROM pg_class \
              JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = {}",
             literal(&schema.analysis())
         );
         let grant = format!("GRANT SELECT ON ALL TABLES IN SCHEMA {analysis} TO {role}");
-        let functions = format!(
-            "SELECT bool_and(has_function_privilege('{role}', pg_proc.oid, 'EXECUTE')) FROM pg_proc \
-             JOIN pg_namespace ON pg_namespace.oid = pronamespace WHERE nspname = {}",
-            literal(&schema.analysis())
-        );
-        let execute = format!("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {analysis} TO {role}");
         return vec![
             usage(&analysis, &schema.analysis()),
             Right { grant, is_there: all },
-            Right { grant: execute, is_there: functions },
+            execute((&analysis, &schema.analysis()), "open_orders_at", "timestamptz"),
         ];
     }
     let table = |names: &[&str], rights: &[&str]| {
@@ -119,13 +115,31 @@ fn rights(server: &PostgresServer, role: &str) -> Vec<Right> {
         "leases",
         "kill_switch",
         "shared_external_orders",
+        "accounts",
+        "positions",
     ];
     let epochs = format!("{own}.node_epochs");
-    let make_day = format!("{own}.make_order_events_partition(integer)");
-    vec![
+    let functions = [
+        ("make_order_events_partition", "integer"),
+        ("make_ledger_entries_partition", "integer"),
+        ("bring_ledger_forward", "timestamptz"),
+        ("begin_accounts", ""),
+    ];
+    let mut rights = vec![
         usage(&own, schema.name()),
+        usage(&analysis, &schema.analysis()),
+        Right {
+            grant: format!("GRANT SELECT ON {analysis}.trial_balance TO {role}"),
+            // By its number: to find its name takes a right to the schema.
+            is_there: format!(
+                "SELECT has_table_privilege('{role}', pg_class.oid, 'SELECT') FROM pg_class \
+                 JOIN pg_namespace ON pg_namespace.oid = relnamespace \
+                 WHERE nspname = {} AND relname = 'trial_balance'",
+                literal(&schema.analysis())
+            ),
+        },
         table(&replaced, &["SELECT", "INSERT", "UPDATE"]),
-        table(&["order_events"], &["SELECT", "INSERT"]),
+        table(&["order_events", "ledger_entries", "cash_movements"], &["SELECT", "INSERT"]),
         table(&["order_events_kept", "refinery_schema_history"], &["SELECT"]),
         Right {
             is_there: format!(
@@ -134,6 +148,8 @@ fn rights(server: &PostgresServer, role: &str) -> Vec<Right> {
             ),
             grant: format!("GRANT USAGE, UPDATE ON SEQUENCE {epochs} TO {role}"),
         },
-        execute(&make_day),
-    ]
+    ];
+    let own = (own.as_str(), schema.name());
+    rights.extend(functions.map(|(name, parameters)| execute(own, name, parameters)));
+    rights
 }

@@ -5,6 +5,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::values::{Text, Timestamp, bigint, uuid};
+use crate::money::Reservation;
 use crate::order::{Change, Event, OpenCase, Order, OrderParts, TrackedOrder};
 use crate::types::{ExecutionId, OrderId, PriceCents, Shares, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
@@ -16,7 +17,7 @@ macro_rules! columns {
     ($(#[$doc:meta])* $name:ident of $table:ident { $($column:ident: $kind:ty => $sql:ident,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
-        pub(super) struct $name {
+        pub(in crate::projection) struct $name {
             $($column: Vec<$kind>,)*
         }
 
@@ -24,7 +25,7 @@ macro_rules! columns {
             const COLUMNS: &[(&'static str, &'static str)] =
                 &[$((stringify!($column), stringify!($sql)),)*];
 
-            pub(super) fn len(&self) -> usize {
+            pub(in crate::projection) fn len(&self) -> usize {
                 let lengths = [$(self.$column.len(),)*];
                 assert!(
                     lengths.windows(2).all(|pair| pair.first() == pair.last()),
@@ -34,15 +35,15 @@ macro_rules! columns {
                 lengths.first().copied().unwrap_or(0)
             }
 
-            pub(super) fn is_empty(&self) -> bool {
+            pub(in crate::projection) fn is_empty(&self) -> bool {
                 self.len() == 0
             }
 
-            pub(super) fn parameters(&self) -> Parameters<'_> {
+            pub(in crate::projection) fn parameters(&self) -> Parameters<'_> {
                 vec![$(&self.$column,)*]
             }
 
-            pub(super) fn insert() -> String {
+            pub(in crate::projection) fn insert() -> String {
                 insert(stringify!($table), Self::COLUMNS)
             }
         }
@@ -58,6 +59,12 @@ fn insert(table: &str, columns: &[(&str, &str)]) -> String {
     // work for a few dozen rows. All arrays have the same length.
     format!("INSERT INTO {table} ({}) SELECT {}", names.join(", "), arrays.join(", "))
 }
+
+mod money;
+
+pub(super) use money::{
+    AccountRows, CashMovementRows, Entry, LedgerRows, PositionRows, write_accounts, write_positions,
+};
 
 columns! {
     /// Rows of `orders`.
@@ -86,6 +93,8 @@ columns! {
         user_cancelled: bool => boolean,
         taken_back: bool => boolean,
         open_cases: Option<Text> => text,
+        reserves: Option<&'static str> => text,
+        reserved_price_cents: Option<i64> => bigint,
     }
 }
 
@@ -103,6 +112,7 @@ columns! {
         busted_at: Option<Timestamp> => timestamptz,
         taken_back: bool => boolean,
         symbol: Text => text,
+        profit_cents: Option<i64> => bigint,
     }
 }
 
@@ -177,16 +187,16 @@ pub(super) fn replace_any() -> String {
 pub(super) const ON_NEW_EXECUTION: &str = "\
     ON CONFLICT (user_id, order_id, execution_id) DO UPDATE SET \
         (user_partition, num_shares, price_cents, executed_at, recorded_at, busted_at, taken_back, \
-                symbol) \
+                symbol, profit_cents) \
             = (excluded.user_partition, excluded.num_shares, excluded.price_cents, \
                 excluded.executed_at, excluded.recorded_at, excluded.busted_at, \
-                excluded.taken_back, excluded.symbol) \
+                excluded.taken_back, excluded.symbol, excluded.profit_cents) \
     WHERE (executions.user_partition, executions.num_shares, executions.price_cents, \
             executions.executed_at, executions.recorded_at, executions.busted_at, \
-            executions.taken_back, executions.symbol) \
+            executions.taken_back, executions.symbol, executions.profit_cents) \
         IS DISTINCT FROM (excluded.user_partition, excluded.num_shares, excluded.price_cents, \
             excluded.executed_at, excluded.recorded_at, excluded.busted_at, excluded.taken_back, \
-            excluded.symbol)";
+            excluded.symbol, excluded.profit_cents)";
 
 /// An execution that the log reported before becomes void and keeps its shares, or counts again,
 /// perhaps with other shares. Its first recorded time stays.
@@ -195,13 +205,14 @@ pub(super) const ON_KNOWN_EXECUTION: &str = "\
         num_shares = coalesce(excluded.num_shares, executions.num_shares), \
         price_cents = coalesce(excluded.price_cents, executions.price_cents), \
         executed_at = coalesce(excluded.executed_at, executions.executed_at), \
-        busted_at = excluded.busted_at, taken_back = excluded.taken_back \
+        busted_at = excluded.busted_at, taken_back = excluded.taken_back, \
+        profit_cents = excluded.profit_cents \
     WHERE (executions.num_shares, executions.price_cents, executions.executed_at, \
-            executions.busted_at, executions.taken_back) \
+            executions.busted_at, executions.taken_back, executions.profit_cents) \
         IS DISTINCT FROM (coalesce(excluded.num_shares, executions.num_shares), \
             coalesce(excluded.price_cents, executions.price_cents), \
             coalesce(excluded.executed_at, executions.executed_at), \
-            excluded.busted_at, excluded.taken_back)";
+            excluded.busted_at, excluded.taken_back, excluded.profit_cents)";
 
 /// An execution counts or is void as the index has it, which does not know since when.
 pub(super) const ON_COPIED_EXECUTION: &str = "\
@@ -212,11 +223,12 @@ pub(super) const ON_COPIED_EXECUTION: &str = "\
         executed_at = coalesce(executions.executed_at, excluded.executed_at), \
         busted_at = CASE WHEN excluded.busted_at IS NOT NULL \
             THEN coalesce(executions.busted_at, excluded.busted_at) END, \
-        taken_back = excluded.taken_back \
+        taken_back = excluded.taken_back, profit_cents = excluded.profit_cents \
     WHERE (executions.busted_at IS NULL) <> (excluded.busted_at IS NULL) \
         OR executions.taken_back <> excluded.taken_back \
         OR executions.user_partition <> excluded.user_partition \
         OR executions.symbol IS DISTINCT FROM excluded.symbol \
+        OR executions.profit_cents IS DISTINCT FROM excluded.profit_cents \
         OR (executions.num_shares, executions.price_cents) IS DISTINCT FROM \
             (coalesce(excluded.num_shares, executions.num_shares), \
                 coalesce(excluded.price_cents, executions.price_cents))";
@@ -228,6 +240,10 @@ pub(super) const ON_COPIED_EXTERNAL: &str = "\
     WHERE NOT EXISTS (SELECT FROM orders o WHERE o.user_id = external_orders.user_id \
         AND o.order_id = external_orders.order_id \
         AND o.external_order_id = external_orders.external_order_id)";
+
+/// What an order reserves, as the column `reserves` has it.
+pub(super) const RESERVES_CASH: &str = "cash";
+pub(super) const RESERVES_SHARES: &str = "shares";
 
 /// Existing rows stay: the first order with an exchange id keeps it, and events never change.
 pub(super) const KEEP_EXISTING: &str = "ON CONFLICT DO NOTHING";
@@ -284,6 +300,13 @@ impl OrderRows {
         self.user_cancelled.push(order.user_cancelled);
         self.taken_back.push(order.taken_back);
         self.open_cases.push(cases_text(cases));
+        let (reserves, price) = match order.reservation {
+            Reservation::Nothing => (None, None),
+            Reservation::Cash(price) => (Some(RESERVES_CASH), Some(price.cents())),
+            Reservation::Shares => (Some(RESERVES_SHARES), None),
+        };
+        self.reserves.push(reserves);
+        self.reserved_price_cents.push(price);
     }
 }
 
@@ -301,7 +324,8 @@ pub(super) struct ExecutionRow {
 }
 
 impl ExecutionRows {
-    pub(super) fn push(&mut self, order: &Order, id: &ExecutionId, row: &ExecutionRow) {
+    pub(super) fn push(&mut self, tracked: &TrackedOrder, id: &ExecutionId, row: &ExecutionRow) {
+        let order = tracked.order();
         self.user_id.push(user_text(&order.user));
         self.order_id.push(uuid(order.order_id));
         self.execution_id.push(Text::new(id.as_str()));
@@ -313,6 +337,8 @@ impl ExecutionRows {
         self.busted_at.push(row.busted_at.map(Timestamp));
         self.taken_back.push(row.taken_back);
         self.symbol.push(Text::new(order.symbol.as_str()));
+        let booked = tracked.executions().booked(id);
+        self.profit_cents.push(booked.map(|booked| booked.profit_cents));
     }
 }
 

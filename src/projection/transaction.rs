@@ -8,15 +8,18 @@ use futures_util::future::join_all;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Statement};
 
+use super::account_rows::MoneyRows;
 use super::batch::{Batch, Copy};
 use super::days::Day;
 use super::position::{self, Positions, newest_epoch};
 use super::rows::{
-    self, EventRows, ExecutionRows, ExternalRows, KEEP_EXISTING, ON_COPIED_EXECUTION,
-    ON_COPIED_EXTERNAL, ON_KNOWN_EXECUTION, ON_NEW_EXECUTION, OrderRows, Parameters, REPLACE_OLDER,
+    self, CashMovementRows, EventRows, ExecutionRows, ExternalRows, KEEP_EXISTING, LedgerRows,
+    ON_COPIED_EXECUTION, ON_COPIED_EXTERNAL, ON_KNOWN_EXECUTION, ON_NEW_EXECUTION, OrderRows,
+    Parameters, REPLACE_OLDER,
 };
 use super::values::{Text, Timestamp, bigint};
 use super::{PostgresServer, ProjectionError};
+use crate::types::Clock;
 use crate::wal::LogId;
 
 const UPSERT_FEED_POSITION: &str = "\
@@ -26,6 +29,9 @@ const UPSERT_FEED_POSITION: &str = "\
         sequence = excluded.sequence, at = excluded.at, log_id = excluded.log_id, \
         lsn = excluded.lsn \
     WHERE feed_position.log_id <> excluded.log_id OR feed_position.lsn < excluded.lsn";
+
+/// The partitions of a day of both tables that have them.
+const MAKE_DAY: &str = "SELECT make_order_events_partition($1), make_ledger_entries_partition($1)";
 
 /// The parts of a transaction, each one statement. The position comes first and locks its rows, so
 /// no other writer can advance them.
@@ -42,6 +48,13 @@ pub(super) enum Part {
     CopiedExternal,
     NewEvents,
     Events,
+    Accounts,
+    WholeAccounts,
+    Positions,
+    WholePositions,
+    Ledger,
+    LedgerForward,
+    CashMovements,
     Feed,
 }
 
@@ -75,10 +88,8 @@ impl Statements {
             if self.days.contains(&day) {
                 continue;
             }
-            let made = client
-                .execute("SELECT make_order_events_partition($1)", &[&day.since_1970()])
-                .await;
-            made.map_err(ProjectionError::of(server, "make a partition of order_events"))?;
+            let made = client.execute(MAKE_DAY, &[&day.since_1970()]).await;
+            made.map_err(ProjectionError::of(server, "make the partitions of a day"))?;
             self.days.insert(day);
         }
         Ok(())
@@ -99,9 +110,14 @@ impl Statements {
             let sequence = feed.sequence.to_string();
             (Text::new(&feed.session), sequence, Timestamp(feed.at), log_id, bigint(lsn.0))
         });
+        let begins = &batch.money.begins;
         let mut parts: Vec<(Part, Parameters<'_>)> =
-            vec![(Part::Position, vec![&touched, &known, &epoch, &lsn])];
+            vec![(Part::Position, vec![&touched, &known, &epoch, &lsn, begins])];
         parts.extend(parts_of(batch));
+        let now = Timestamp(Clock.now());
+        if *begins {
+            parts.push((Part::LedgerForward, vec![&now]));
+        }
         if let Some((session, sequence, at, log_id, lsn)) = &feed {
             parts.push((Part::Feed, vec![session, sequence, at, log_id, lsn]));
         }
@@ -174,7 +190,14 @@ fn not_taken(batch: &Batch, parts: impl Iterator<Item = (Part, u64)>) -> Vec<(Pa
             | Part::NewExecutions
             | Part::Executions
             | Part::CountedExecutions
-            | Part::CopiedExternal => return None,
+            | Part::CopiedExternal
+            | Part::WholeAccounts
+            | Part::WholePositions
+            | Part::LedgerForward
+            | Part::CashMovements => return None,
+            Part::Accounts => batch.money.accounts.len(),
+            Part::Positions => batch.money.positions.len(),
+            Part::Ledger => batch.money.entries.len(),
             Part::NewOrders => batch.new_orders.len(),
             Part::Orders => batch.orders.len(),
             Part::NewEvents | Part::Events => batch.events.len(),
@@ -193,6 +216,11 @@ fn parts_of(batch: &Batch) -> impl Iterator<Item = (Part, Parameters<'_>)> {
         None | Some(Copy::Events) => (Part::Orders, Part::Executions, Part::External),
         Some(Copy::Orders) => (Part::CopiedOrders, Part::CountedExecutions, Part::CopiedExternal),
     };
+    let MoneyRows { accounts, positions, entries, cash_movements, are_whole, .. } = &batch.money;
+    let (account_part, position_part) = match are_whole {
+        false => (Part::Accounts, Part::Positions),
+        true => (Part::WholeAccounts, Part::WholePositions),
+    };
     let parts = [
         (Part::NewOrders, new_orders.is_empty(), new_orders.parameters()),
         (order_part, orders.is_empty(), orders.parameters()),
@@ -200,6 +228,10 @@ fn parts_of(batch: &Batch) -> impl Iterator<Item = (Part, Parameters<'_>)> {
         (execution_part, executions.is_empty(), executions.parameters()),
         (external_part, external.is_empty(), external.parameters()),
         (events, batch.events.is_empty(), batch.events.parameters()),
+        (account_part, accounts.is_empty(), accounts.parameters()),
+        (position_part, positions.is_empty(), positions.parameters()),
+        (Part::Ledger, entries.is_empty(), entries.parameters()),
+        (Part::CashMovements, cash_movements.is_empty(), cash_movements.parameters()),
     ];
     parts.into_iter().filter(|(_, is_empty, _)| !is_empty).map(|(part, _, rows)| (part, rows))
 }
@@ -213,6 +245,10 @@ impl Part {
             Self::NewExecutions | Self::Executions | Self::CountedExecutions => "executions",
             Self::External | Self::CopiedExternal => "external_orders",
             Self::NewEvents | Self::Events => "order_events",
+            Self::Accounts | Self::WholeAccounts => "accounts",
+            Self::Positions | Self::WholePositions => "positions",
+            Self::Ledger | Self::LedgerForward => "ledger_entries",
+            Self::CashMovements => "cash_movements",
             Self::Feed => "feed_position",
         }
     }
@@ -230,6 +266,13 @@ impl Part {
             Self::CopiedExternal => format!("{} {ON_COPIED_EXTERNAL}", ExternalRows::insert()),
             Self::NewEvents => EventRows::insert(),
             Self::Events => format!("{} {KEEP_EXISTING}", EventRows::insert()),
+            Self::Accounts => rows::write_accounts(false),
+            Self::WholeAccounts => rows::write_accounts(true),
+            Self::Positions => rows::write_positions(false),
+            Self::WholePositions => rows::write_positions(true),
+            Self::Ledger => format!("{} {KEEP_EXISTING}", LedgerRows::insert()),
+            Self::LedgerForward => "SELECT bring_ledger_forward($1)".to_owned(),
+            Self::CashMovements => format!("{} {KEEP_EXISTING}", CashMovementRows::insert()),
             Self::Feed => UPSERT_FEED_POSITION.to_owned(),
         }
     }

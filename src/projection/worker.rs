@@ -3,20 +3,20 @@
 
 mod connected;
 mod following;
+mod loading;
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tokio::task::yield_now;
 use tokio_postgres::Client;
 
 use super::backlog::Backlog;
-use super::batch::{self, Batch};
+use super::batch::Batch;
 use super::connection::within;
 use super::days::Day;
 use super::error::Remedy;
 use super::held::Held;
-use super::intake::{Intake, Taken};
+use super::intake::Intake;
 use super::pace::Pace;
 use super::rows::ExternalRows;
 use super::shared_ids::SharedIdNotes;
@@ -24,17 +24,19 @@ use super::size::BatchSize;
 use super::transaction::Written;
 use super::unchanged;
 use super::{
-    Owner, OwnersOf, Ownership, PostgresServer, Progress, ProjectionError, ProjectionMetrics,
-    effect_of_absence, read,
+    OwnersOf, Ownership, PostgresServer, Progress, ProjectionError, ProjectionMetrics,
+    effect_of_absence,
 };
 use crate::shutdown::Shutdown;
-use crate::types::{Backoff, Clock, OrderId};
+use crate::types::{Backoff, Clock, UserPartition};
 use crate::wal::{LogClaim, LogHandle, Lsn};
 use connected::{Connected, IS_THERE_TIMEOUT, Raised};
 use following::Following;
 
 /// Most orders in memory, at some 500 bytes each.
 const MAX_WORKING_ORDERS: usize = 131_072;
+/// Most accounts in memory, at some 600 bytes each.
+const MAX_WORKING_ACCOUNTS: usize = 131_072;
 /// Longest wait for a record: how soon a stop is noticed.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The same while orders are held back, which is never for long.
@@ -76,6 +78,8 @@ pub struct ProjectionWorker {
     pub(super) held: Held,
     /// Whether a pooler was ruled out.
     pub(super) is_session_checked: bool,
+    /// Whether it was said that accounts do not follow.
+    pub(super) has_told_of_accounts: bool,
     pub(super) migrates: bool,
     pub(super) trouble: Trouble,
 }
@@ -276,12 +280,16 @@ impl ProjectionWorker {
             };
             let is_due = is_over || session.all_advanced_at.elapsed() >= POSITION_INTERVAL;
             // An empty set would stand for all partitions, and held ones must not advance.
-            if is_due || batch.touched.is_empty() {
+            if is_due || batch.touched.is_empty() || batch.money.begins {
                 batch.advances_all = true;
                 batch.touched.clear();
                 if !self.held.is_empty() {
                     batch.touched = self.held.others(&server);
                 }
+            }
+            // A start has begun accounts before it decides about orders.
+            if batch.is_new && !batch.events.is_empty() {
+                self.tell_of_accounts(&session);
             }
             if !batch.is_empty() || (batch.last > session.all_advanced_to && is_due) {
                 let write = self.write(&mut session, batch);
@@ -295,6 +303,20 @@ impl ProjectionWorker {
             if is_over && has_all && next.is_none() && !session.intake.holds_back() {
                 return Ok(End::OfLog);
             }
+        }
+    }
+
+    /// Says once that accounts do not follow: the log began them before Postgres could take them, or a copy
+    /// was cut short.
+    fn tell_of_accounts(&mut self, session: &Following) {
+        let kept = session.intake.accounts.kept;
+        let mut partitions = self.server.partitions().filter_map(UserPartition::new);
+        if !self.has_told_of_accounts && !partitions.all(|partition| kept.has(partition)) {
+            self.has_told_of_accounts = true;
+            tracing::error!(
+                server = %self.server,
+                "accounts do not follow in Postgres: stop the server and run `longbow backfill --postgres ...`"
+            );
         }
     }
 
@@ -391,6 +413,7 @@ impl ProjectionWorker {
         let lag = self.log.committed().0.saturating_sub(self.progress.slowest().0);
         self.metrics.lag_records.set(lag.cast_signed());
         session.intake.working.shrink(MAX_WORKING_ORDERS, batch.last);
+        session.intake.accounts.working.shrink(MAX_WORKING_ACCOUNTS, batch.last);
         Ok(next)
     }
 
@@ -431,50 +454,13 @@ impl ProjectionWorker {
     ) -> Result<Batch, ProjectionError> {
         let taken = intake.take(&self.server, self.size.events(), may_hold_back).await?;
         self.load_missing(client, &taken, intake).await?;
+        self.load_accounts(client, &taken, intake).await?;
         yield_now().await;
         intake.build(&self.log, &taken).map_err(|unknown| ProjectionError::UnknownOrder {
             server: self.server.to_string(),
             lsn: unknown.lsn,
             order_id: unknown.order_id,
         })
-    }
-
-    /// Reads back orders that change again long after they were written.
-    async fn load_missing(
-        &self,
-        client: &Client,
-        Taken { events, last }: &Taken,
-        intake: &mut Intake,
-    ) -> Result<(), ProjectionError> {
-        let missing: Vec<OrderId> = batch::missing(events, &intake.working);
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let before = Lsn(events.first().map_or(last.0, |(lsn, _)| lsn.0 - 1));
-        let owners = (self.owners)(&missing, (before.max(intake.written()), *last))
-            .map_err(ProjectionError::Owners)?;
-        let owned: Vec<(Owner, OrderId)> =
-            owners.into_iter().zip(missing).filter_map(|(owner, id)| Some((owner?, id))).collect();
-        let versions: HashMap<OrderId, u64> =
-            owned.iter().filter_map(|(owner, id)| Some((*id, owner.version?))).collect();
-        let wanted: Vec<_> = owned.into_iter().map(|(owner, id)| (owner.user, id)).collect();
-        let loaded = read::orders(client, &self.server, &wanted).await?;
-        self.metrics.loaded_orders.inc_by(loaded.len() as u64);
-        for order in &loaded {
-            let Some(reached) = versions.get(&order.order().order_id) else { continue };
-            if let Err(error) = read::check_version(&self.server, order, *reached) {
-                if !self.pace.is_eager() {
-                    return Err(error);
-                }
-                // Otherwise all replies would wait for an operator.
-                self.metrics.unchanged_rows.inc();
-                tracing::error!(error = with_causes(&error), "a row in Postgres was changed");
-            }
-        }
-        for order in loaded {
-            intake.working.insert(order, before);
-        }
-        Ok(())
     }
 }
 

@@ -36,13 +36,8 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
         let path = arguments.data_dir.path().to_path_buf();
         return Err(ServeError::DirectoryOfMember { path });
     }
-    if arguments.accounts.rules().mode == AccountMode::Cash {
-        if arguments.is_member() {
-            return Err(ServeError::CashInCluster);
-        }
-        if arguments.postgres.postgres.is_some() {
-            return Err(ServeError::CashWithPostgres);
-        }
+    if arguments.accounts.rules().mode == AccountMode::Cash && arguments.is_member() {
+        return Err(ServeError::CashInCluster);
     }
     let secret = configured_secret(arguments).map_err(ServeError::Secret)?;
     let peers_secret = peers_secret(arguments)?;

@@ -92,11 +92,6 @@ pub enum ServeError {
         "--account-mode cash is for a server alone, because nodes do not share accounts yet: start without it, or without --redis, --postgres and --commit postgres"
     )]
     CashInCluster,
-    /// Cash accounts with Postgres.
-    #[error(
-        "--account-mode cash cannot be combined with --postgres, which does not keep accounts yet: start without one of them"
-    )]
-    CashWithPostgres,
     /// A member with an exchange of its own.
     #[error(
         "with --redis, --postgres and --commit postgres this process is one of several nodes, which must have the same exchange: give each its address with --exchange (`longbow exchange` runs the simulated one alone)"
@@ -238,7 +233,6 @@ impl ServeError {
             | Self::PeersOfOneAlone
             | Self::PeersCannotReach { .. }
             | Self::CashInCluster
-            | Self::CashWithPostgres
             | Self::NodeWithOwnExchange
             | Self::NodeWithoutKeys
             | Self::Secret(_)

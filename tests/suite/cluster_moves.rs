@@ -3,6 +3,7 @@
 
 use crate::support::api;
 use crate::support::cluster::{Cluster, ClusterClient, Traders, id_of};
+use crate::support::money::assert_money_is_of_executions;
 use serde_json::{Value, json};
 use ureq::http::Method;
 
@@ -115,4 +116,25 @@ fn an_order_that_moves_while_it_trades_has_each_execution_once() {
     api::until("the records to be the same", || {
         (filled(&mut user) == cluster.shares_at_exchange()[&id]).then_some(())
     });
+    // Money has each execution once as well, and every member tells it.
+    let database = cluster.postgres.database();
+    assert_money_is_of_executions(&database);
+    let order = user.send(&Method::GET, &path, &Value::Null).body;
+    let told = "SELECT cash_cents, shares, cost_cents FROM accounts JOIN positions USING (user_id) \
+        JOIN orders USING (user_id) WHERE order_id = '";
+    let value = &order["filledValueInCents"];
+    let expected = json!({
+        "cash_cents": -value.as_i64().expect("a number"),
+        "shares": order["filledShares"],
+        "cost_cents": value,
+    });
+    assert_eq!(database.rows(&format!("{told}{id}'")), [expected]);
+    let name = database.sql(&format!("SELECT user_id FROM orders WHERE order_id = '{id}'"));
+    let name = name.concat().into_iter().flatten().next().expect("a user");
+    for client in cluster.clients(&name) {
+        let account = client.get("/account").body;
+        assert_eq!(&account["costInCents"], value, "{account}");
+        let position = client.get("/positions/SPY").body;
+        assert_eq!(position["shares"], order["filledShares"], "{position}");
+    }
 }

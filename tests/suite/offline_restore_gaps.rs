@@ -80,7 +80,7 @@ fn what_other_tables_speak_of_is_missed() {
         }
         assert_eq!(database.number("SELECT max(epoch) FROM projection"), 1, "nothing taken over");
         for table in tables {
-            let columns = database.written_columns(table);
+            let columns = database.columns(table);
             database.sql(&format!(
                 "DELETE FROM {table}; \
                  INSERT INTO {table} ({columns}) SELECT {columns} FROM aside.{table}"

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use longbow::data_dir::DataDir;
 use longbow::index::{Index, IndexFollower, IndexMetrics, IndexOptions};
 use longbow::metrics::{Metrics, PageFormat};
-use longbow::offline::{self, OfflineOptions};
+use longbow::offline::{self, Differences, OfflineOptions};
 use longbow::order::{Change, Changed, Created, Event, EventEncoder, Fill, RECORD_FORMAT_VERSION};
 use longbow::projection::{
     self, Owner, PostgresServers, Progress, ProjectionMetrics, ProjectionOptions, migrate,
@@ -227,6 +227,7 @@ fn executions_that_come_back_are_what_the_orders_count() {
     );
     let wanted: BTreeSet<OrderId> = orders.map(id).collect();
     let options = OfflineOptions::new(data.path());
+    let wanted = Differences { orders: wanted, ..Differences::default() };
     assert_eq!(offline::repair(&options, &servers, &wanted).unwrap(), 6);
     assert_agree(data.path(), &database.url);
     assert_eq!(row(&database, 6), [Some(60), Some(10_060), Some(60), Some(21), None]);

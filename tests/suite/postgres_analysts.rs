@@ -98,6 +98,8 @@ fn a_fill_that_leaves_its_order_open_is_a_hot_update() {
     let database = postgres.database();
     let world = World::start(&["--postgres", &database.url]);
     let order = world.buy(10);
+    // Its row is there before the first of them.
+    await_caught_up(&world.server, world.data(), &database.url);
     for shares in 1..=3 {
         world.venue.fill(&order, 90, 1);
         world.await_filled(&order, shares);

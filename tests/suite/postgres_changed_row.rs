@@ -63,7 +63,7 @@ fn a_row_that_does_not_follow_is_said_and_repaired() {
 
     // Rows unknown to the records are not removed.
     let stranger = "01900000-0000-7000-8000-000000000001";
-    let columns = database.written_columns("orders");
+    let columns = database.columns("orders");
     database.sql(&format!(
         "INSERT INTO orders ({columns}) SELECT {columns} FROM (SELECT (jsonb_populate_record(o, \
          '{{\"order_id\": \"{stranger}\", \"external_order_id\": null, \"status\": \"pending\", \

@@ -9,7 +9,9 @@ const TAKE_OVER: &str = "BEGIN; \
     SELECT 1 FROM projection WHERE is_current FOR UPDATE; \
     CREATE TEMP TABLE old ON COMMIT DROP AS SELECT * FROM projection WHERE is_current; \
     UPDATE projection SET is_current = false WHERE is_current; \
-    INSERT INTO projection SELECT user_partition, epoch + 1, log_id, lsn, true, now() FROM old; \
+    INSERT INTO projection (user_partition, epoch, log_id, lsn, is_current, updated_at, \
+        keeps_accounts) \
+        SELECT user_partition, epoch + 1, log_id, lsn, true, now(), keeps_accounts FROM old; \
     COMMIT";
 
 #[test]

@@ -40,7 +40,7 @@ fn a_missing_row_holds_up_its_partition_alone() {
     assert_eq!(server.metric("projection_held_partitions"), 1);
     assert_eq!(server.metric("projection_stopped"), 0);
     // It resumes by itself once the row is back, and has skipped nothing.
-    let columns = database.written_columns("orders");
+    let columns = database.columns("orders");
     database.sql(&format!("INSERT INTO orders ({columns}) SELECT {columns} FROM aside"));
     database.await_number(&cancelled(id(&orders[0])), 1);
     until("nobody to wait", || (server.metric("projection_held_partitions") == 0).then_some(()));

@@ -54,7 +54,6 @@ fn every_wrong_setting_has_the_exit_code_of_wrong_settings() {
         &["--shards", "-1"],
         &["--migrate"],
         &["--postgres-schema", "mine"],
-        &["--account-mode", "cash", "--postgres", url],
         &["--account-mode", "margin"],
     ] {
         let (code, error) = refused(arguments, &[]);

@@ -168,10 +168,6 @@ pub(in crate::http) async fn position(
 
 /// The account of who asks. One that has not begun has what its first order begins it with.
 async fn account_of(app: &App, call: &Call) -> Result<Arc<Account>, Problem> {
-    if app.site.peers.is_some() {
-        let detail = "Nodes that share users do not keep accounts yet.";
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "no_accounts", detail));
-    }
     let account = app.site.orders.account(&call.user).await.map_err(store_unavailable)?;
     let rules = &app.site.accounts.rules;
     let is_new = *account == Account::default();

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio_postgres::Client;
 
+use super::super::account_rows::KeptAccounts;
 use super::super::connection::{Connection, MEMBER_SESSION, in_time};
 use super::super::intake::Intake;
 use super::super::position::{self, Claim, OurLog, Positions};
@@ -71,7 +72,12 @@ impl ProjectionWorker {
             statements: Statements::default(),
             shared_id_notes: None,
             epoch: claim.epoch,
-            intake: Intake::new(reader, claim.positions.clone(), written, self.held.partitions()),
+            intake: Intake::new(
+                reader,
+                (claim.positions.clone(), claim.kept),
+                written,
+                self.held.partitions(),
+            ),
             positions: claim.positions,
             committed: from,
             all_advanced_to: from,
@@ -119,6 +125,7 @@ impl ProjectionWorker {
         let set = in_time(server, client.batch_execute(MEMBER_SESSION)).await?;
         set.map_err(ProjectionError::of(server, "set up the session"))?;
         let positions = position::owned(client, server, (epoch, ownership)).await?;
-        Ok(Claim { epoch, positions })
+        // Whoever joined has seen to it.
+        Ok(Claim { epoch, positions, kept: KeptAccounts::ALL })
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod cluster;
 pub(crate) mod events;
 pub(crate) mod load;
 pub(crate) mod market;
+pub(crate) mod money;
 pub(crate) mod pgbouncer;
 pub(crate) mod ports;
 pub(crate) mod postgres;

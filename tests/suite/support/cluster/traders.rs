@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::super::money::assert_money_is_of_executions;
 use super::{Cluster, id_of};
 use crate::support::{PATIENCE, api};
 
@@ -103,7 +104,7 @@ impl Traders {
 
 impl Placed {
     /// Checks that every acknowledged order is there, once here and once at the exchange, and that the
-    /// exchange has none that is unknown here.
+    /// exchange has none that is unknown here; and that money is what was executed.
     pub(crate) fn check(&self, cluster: &Cluster) {
         let at_exchange = cluster.orders_at_exchange();
         let mut known = BTreeSet::new();
@@ -138,5 +139,6 @@ impl Placed {
             assert_eq!(*count, 1, "the exchange has {id} several times");
             assert!(known.contains(id), "the exchange has {id}, which nobody knows here");
         }
+        assert_money_is_of_executions(&cluster.database);
     }
 }

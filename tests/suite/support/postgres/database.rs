@@ -50,20 +50,20 @@ impl Database {
         rows.into_iter().map(|columns| serde_json::from_str(&row(columns)).expect("JSON")).collect()
     }
 
-    /// The columns of a table, separated by commas, without those that Postgres computes.
-    pub(crate) fn written_columns(&self, table: &str) -> String {
-        let columns = self.sql(&format!(
-            "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns \
-             WHERE table_schema = 'public' AND table_name = '{table}' AND is_generated = 'NEVER'"
-        ));
-        columns[0][0].clone().expect("a table has columns")
-    }
-
     /// The one value of a query, as a number.
     pub(crate) fn number(&self, query: &str) -> i64 {
         let rows = self.sql(query);
         let value = rows.first().and_then(|row| row.first()).cloned().flatten();
         value.expect("one value").parse().expect("a whole number")
+    }
+
+    /// The columns of a table that can be written: those that are not computed.
+    pub(crate) fn columns(&self, table: &str) -> String {
+        let query = format!(
+            "SELECT string_agg(column_name, ', ') FROM information_schema.columns \
+             WHERE table_schema = 'public' AND table_name = '{table}' AND is_generated = 'NEVER'"
+        );
+        self.sql(&query).concat().into_iter().flatten().next().expect("columns")
     }
 
     /// Waits until a query returns this number.
