@@ -71,6 +71,7 @@ fn run(cli: Cli, out: &mut Console) -> Result<(), Failure> {
         Command::CloseOrder(arguments) => {
             writeln!(out, "{:#}", topology::close_order(&arguments)?)?;
         }
+        Command::Account(command) => writeln!(out, "{:#}", topology::account(&command)?)?,
         Command::Wal(WalCommand::Verify(arguments)) => verify_log(&arguments, out)?,
         Command::Wal(WalCommand::Inspect(arguments)) => {
             offline::inspect_log(&arguments.options(), out)?

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::accounts::AccountArgs;
+use super::cash::AccountCommand;
 use super::exchange_link::ExchangeLinkArgs;
 use super::keys::KeysCommand;
 use super::listen::ListenAddress;
@@ -77,6 +78,9 @@ pub enum Command {
     Quarantine(QuarantineCommand),
     /// Close a stuck order by hand, at a running server. The exchange is not told.
     CloseOrder(CloseOrderArgs),
+    /// Move users' cash, or show an account, at a running server.
+    #[command(subcommand)]
+    Account(AccountCommand),
 }
 
 /// Settings of `serve`.

@@ -1,14 +1,16 @@
 //! The accounts of one partition. An order in memory has its account in memory: all accounts of a
 //! partition are.
 
+use std::collections::BTreeMap;
 use std::hash::RandomState;
 use std::sync::Arc;
 
 use super::spread_map::SpreadMap;
 use crate::money::Account;
 use crate::order::booking::{Entry, MoneyEffect};
-use crate::order::{CashMoved, CashMovementKind, TrackedOrder};
+use crate::order::{CashMoved, CashMovementKind, CashTerms, TrackedOrder};
 use crate::types::UserId;
+use compact_str::CompactString;
 
 /// Hash tables for the accounts of one partition.
 const TABLES: usize = 16;
@@ -19,11 +21,14 @@ pub(super) struct Accounts {
     /// Whether they follow the orders: not before the log says so.
     is_kept: bool,
     by_user: SpreadMap<UserId, Account, RandomState>,
+    /// Deposits and withdrawals that the store may lack, by user and id.
+    cash_ids: BTreeMap<(UserId, CompactString), CashTerms>,
 }
 
 impl Default for Accounts {
     fn default() -> Self {
-        Self { is_kept: false, by_user: SpreadMap::new(TABLES) }
+        let (by_user, cash_ids) = (SpreadMap::new(TABLES), BTreeMap::new());
+        Self { is_kept: false, by_user, cash_ids }
     }
 }
 
@@ -83,5 +88,23 @@ impl Accounts {
             CashMovementKind::Withdrawal => account.withdraw(moved.cents),
         };
         assert!(outcome.is_ok(), "only cash that may move is recorded: {moved:?}: {outcome:?}");
+        if moved.kind != CashMovementKind::Opening {
+            self.cash_ids.insert((moved.user.clone(), moved.id.clone()), moved.terms());
+        }
+    }
+
+    /// What an id stands for, unless the store has it.
+    pub(super) fn cash_terms(&self, user: &UserId, id: &str) -> Option<CashTerms> {
+        self.cash_ids.get(&(user.clone(), id.into())).copied()
+    }
+
+    /// The ids of cash movements that are kept.
+    pub(super) fn cash_ids(&self) -> impl Iterator<Item = (&UserId, &str)> {
+        self.cash_ids.keys().map(|(user, id)| (user, id.as_str()))
+    }
+
+    /// Drops the id of a cash movement.
+    pub(super) fn forget_cash_id(&mut self, user: &UserId, id: &str) {
+        self.cash_ids.remove(&(user.clone(), id.into()));
     }
 }

@@ -138,7 +138,7 @@ impl IndexWriter {
             Event::Created(created) => self.create(lsn, &created)?,
             Event::Changed(changed) => self.change(lsn, &changed)?,
             Event::Adopted(adopted) => self.adopt(adopted.order)?,
-            Event::CashMoved(moved) => self.accounts.move_cash(&self.index, *moved)?,
+            Event::CashMoved(moved) => self.accounts.move_cash(&self.index, lsn, *moved)?,
             Event::AccountAdopted(adopted) => self.accounts.adopt(*adopted),
             Event::AccountsBegun(_) => self.accounts.begin(),
             Event::UnmatchedReport(report) => self.feed.keep_unmatched(lsn, report),

@@ -42,8 +42,8 @@ const FILTER_BITS_PER_KEY: f32 = 16.0;
 pub(super) const WRITE_OUT_BYTES: u64 = WORKER_THREADS as u64 * ORDER_MEMTABLE_BYTES;
 
 /// Only the newest period is written to.
-const MEMTABLES_BYTES: u64 = 3 * ORDER_MEMTABLE_BYTES + 7 * LINK_MEMTABLE_BYTES;
-const _: () = assert!(MEMTABLES_BYTES * MOST_MEMTABLES <= 1_040 * 1024 * 1024);
+const MEMTABLES_BYTES: u64 = 3 * ORDER_MEMTABLE_BYTES + 8 * LINK_MEMTABLE_BYTES;
+const _: () = assert!(MEMTABLES_BYTES * MOST_MEMTABLES <= 1_120 * 1024 * 1024);
 const _: () = assert!(JOURNAL_BYTES > MEMTABLES_BYTES, "memtables fill before the journal does");
 
 pub(super) struct FjallStore {
@@ -63,6 +63,7 @@ struct FixedSpaces {
     node: Keyspace,
     executions: Keyspace,
     accounts: Keyspace,
+    cash: Keyspace,
 }
 
 type Periods = BTreeMap<Period, PeriodSpaces>;
@@ -122,6 +123,7 @@ impl FjallStore {
             node: open(Space::Node)?,
             executions: open(Space::Executions)?,
             accounts: open(Space::Accounts)?,
+            cash: open(Space::Cash)?,
         };
         let periods = ArcSwap::from_pointee(open_periods(&database)?);
         Ok(Self { database, spaces, periods })
@@ -142,6 +144,7 @@ impl FjallStore {
             Space::Node => &self.spaces.node,
             Space::Executions => &self.spaces.executions,
             Space::Accounts => &self.spaces.accounts,
+            Space::Cash => &self.spaces.cash,
             Space::Changes(period) => &of_period(period)?.changes,
             Space::Versions(period) => &of_period(period)?.versions,
         })
@@ -197,6 +200,7 @@ fn name(space: Space) -> String {
         Space::Node => "node".to_owned(),
         Space::Executions => "executions".to_owned(),
         Space::Accounts => "accounts".to_owned(),
+        Space::Cash => "cash".to_owned(),
         Space::Changes(period) => of_period(CHANGES_PREFIX, period),
         Space::Versions(period) => of_period(VERSIONS_PREFIX, period),
     }
@@ -221,6 +225,7 @@ fn options(space: Space) -> KeyspaceCreateOptions {
         | Space::Node
         | Space::Executions
         | Space::Accounts
+        | Space::Cash
         | Space::Changes(_) => LINK_MEMTABLE_BYTES,
     };
     let options = KeyspaceCreateOptions::default()
@@ -228,7 +233,7 @@ fn options(space: Space) -> KeyspaceCreateOptions {
         .max_memtable_size(memtable_bytes);
     match space {
         // Most lookups miss: filters on every level.
-        Space::Keys | Space::External => options
+        Space::Keys | Space::External | Space::Cash => options
             .expect_point_read_hits(false)
             .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bits_per_key)))
             .filter_block_pinning_policy(PinningPolicy::all(true)),

@@ -13,6 +13,7 @@ use super::admission::Admission;
 use super::alert_log::AlertLog;
 use super::answers::SessionQueues;
 use super::awaited_postgres::AwaitedPostgres;
+use super::cash_ids::CashIds;
 use super::commit_gate::{CommitGate, GatedEffect, Reached};
 use super::error::OmsError;
 use super::kill_switch::KillSwitch;
@@ -55,6 +56,7 @@ pub(crate) struct Driver {
     pub(super) webhooks: Webhooks,
     pub(super) mass_cancels: MassCancels,
     operator_acts: OperatorActs,
+    cash_ids: CashIds,
     /// The users whom this node serves.
     partitions: Partitions,
     queues: Rc<SessionQueues>,
@@ -113,6 +115,8 @@ impl Driver {
         }
         let submit_window = Duration::from_micros(options.engine.submit_window_micros);
         let (sweep, comparison) = (options.sweep_interval, options.cleanup_interval);
+        let stored = (readers.stored)();
+        let cash_ids = CashIds::recovered(&engines, stored, recovered);
         let mut driver = Self {
             engines,
             outbox: Outbox::new(),
@@ -130,6 +134,7 @@ impl Driver {
             webhooks: Webhooks::default(),
             mass_cancels: MassCancels::default(),
             operator_acts: OperatorActs::default(),
+            cash_ids,
             partitions: if options.is_member { Partitions::none() } else { Partitions::all() },
             queues,
             options,
@@ -139,6 +144,9 @@ impl Driver {
         };
         for order in driver.engines.orders() {
             driver.publisher.note_recovered(order, recovered, now);
+        }
+        for (user, _) in driver.engines.kept_cash_ids() {
+            driver.publisher.note_recovered_cash(user, recovered);
         }
         driver.engines.start(now.wall, &mut driver.outbox);
         assert_eq!(driver.gate.last_event(), recovered, "nothing is decided before the start");

@@ -27,6 +27,7 @@ mod alert_words;
 pub(crate) mod answers;
 mod awaited_postgres;
 pub(crate) mod batches;
+mod cash_ids;
 mod circuit;
 mod clock_watch;
 mod commit_gate;

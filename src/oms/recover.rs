@@ -141,6 +141,11 @@ pub(crate) fn replay<L>(
     }
     let views = CommittedViews::since(last);
     publish(&engines, &views, threads);
+    for (user, _) in engines.kept_cash_ids() {
+        if let Some(account) = engines.account(user) {
+            views.publish_moved_account(user, Arc::new(account.clone()), last);
+        }
+    }
     let feed_position =
         engines.feed_position().map(|(session, sequence)| (session.clone(), sequence));
     Ok(Recovered { engines, views, wal, feed_position, last_time })

@@ -28,7 +28,7 @@ mod tracked;
 mod user_field;
 
 pub use account_event::{
-    AccountAdopted, AccountSource, AccountsBegun, CashMoved, CashMovementKind,
+    AccountAdopted, AccountSource, AccountsBegun, CashMoved, CashMovementKind, CashTerms,
 };
 pub use case::{
     Case, CaseCause, CaseDecision, CaseOutcome, MAX_CASE_TEXT_BYTES, MAX_OPEN_CASES, OpenCase,

@@ -1,6 +1,7 @@
 //! Tests of the whole program from outside: the real binary, real clients, failing servers. One
 //! behaviour per file; `support` has shared code.
 
+mod account_cash;
 mod accounts;
 mod bad_input;
 mod browser;

@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::orders::store_unavailable;
 use crate::engine::AccountMode;
-use crate::http::app::App;
+use crate::http::app::{App, Site};
 use crate::http::call::Call;
 use crate::http::problem::{HttpResponse, Problem, excerpt, json_response};
 use crate::http::query::Query;
 use crate::money::{Account, Holding};
-use crate::types::{Symbol, SymbolIndex, divide_half_even};
+use crate::types::{Symbol, SymbolIndex, UserId, divide_half_even};
 
 /// Cash, and what all positions come to.
 #[derive(Serialize)]
@@ -160,44 +160,80 @@ pub(in crate::http) async fn position(
     if holding == Holding::default() {
         return Err(unknown());
     }
-    let index = index_of(app, symbol);
+    let index = index_of(&app.site, symbol);
     app.await_prices(index.as_slice()).await;
-    let position = Position::of(symbol, &holding, prices_of(app, index));
+    let position = Position::of(symbol, &holding, prices_of(&app.site, index));
     Ok(json_response(StatusCode::OK, &position))
 }
 
-/// The account of who asks. One that has not begun has what its first order begins it with.
 async fn account_of(app: &App, call: &Call) -> Result<Arc<Account>, Problem> {
-    if app.site.peers.is_some() {
-        let detail = "Nodes that share users do not keep accounts yet.";
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "no_accounts", detail));
-    }
-    let account = app.site.orders.account(&call.user).await.map_err(store_unavailable)?;
-    let rules = &app.site.accounts.rules;
+    account_of_user(&app.site, &call.user).await
+}
+
+/// The account of a user. One that has not begun has what its first order begins it with.
+pub(in crate::http) async fn account_of_user(
+    site: &Site,
+    user: &UserId,
+) -> Result<Arc<Account>, Problem> {
+    check_kept(site)?;
+    let account = site.orders.account(user).await.map_err(store_unavailable)?;
+    let rules = &site.accounts.rules;
     let is_new = *account == Account::default();
     let begins = is_new && rules.mode == AccountMode::Cash && rules.opening_cents > 0;
     Ok(if begins { Arc::new(Account::opened_with(rules.opening_cents)) } else { account })
 }
 
+/// That this server keeps accounts.
+pub(in crate::http) fn check_kept(site: &Site) -> Result<(), Problem> {
+    if site.peers.is_none() { Ok(()) } else { Err(no_accounts()) }
+}
+
+pub(in crate::http) fn no_accounts() -> Problem {
+    let detail = "Nodes that share users do not keep accounts yet.";
+    Problem::new(StatusCode::NOT_IMPLEMENTED, "no_accounts", detail)
+}
+
 /// All positions of an account, those that were sold included.
 async fn positions_of(app: &App, account: &Account) -> Vec<Position> {
-    let held = account.holdings().map(|(symbol, holding)| (symbol, holding, index_of(app, symbol)));
-    let held: Vec<_> = held.collect();
-    let indexes: Vec<SymbolIndex> = held.iter().filter_map(|(_, _, index)| *index).collect();
+    let held = account.holdings().filter_map(|(symbol, _)| index_of(&app.site, symbol));
+    let indexes: Vec<SymbolIndex> = held.collect();
     app.await_prices(&indexes).await;
-    let position = |(symbol, holding, index)| Position::of(symbol, holding, prices_of(app, index));
-    held.into_iter().map(position).collect()
+    positions_at_hand(&app.site, account)
+}
+
+/// The same with the prices that this node has.
+fn positions_at_hand(site: &Site, account: &Account) -> Vec<Position> {
+    let position =
+        |(symbol, holding)| Position::of(symbol, holding, prices_of(site, index_of(site, symbol)));
+    account.holdings().map(position).collect()
+}
+
+/// An account as operators see it.
+#[derive(Serialize)]
+pub(in crate::http) struct ShownAccount {
+    user: String,
+    account: AccountSummary,
+    positions: Vec<Position>,
+}
+
+impl ShownAccount {
+    pub(in crate::http) fn of(site: &Site, user: &UserId, account: &Account) -> Self {
+        let mut positions = positions_at_hand(site, account);
+        let summary = AccountSummary::of(account, &positions, site.accounts.rules.mode);
+        positions.retain(Position::is_held);
+        Self { user: user.as_str().to_owned(), account: summary, positions }
+    }
 }
 
 /// `None` for a symbol that the exchange does not list any more.
-fn index_of(app: &App, symbol: Symbol) -> Option<SymbolIndex> {
-    app.site.market.directory.load().index_of(&symbol)
+fn index_of(site: &Site, symbol: Symbol) -> Option<SymbolIndex> {
+    site.market.directory.load().index_of(&symbol)
 }
 
-fn prices_of(app: &App, index: Option<SymbolIndex>) -> Prices {
+fn prices_of(site: &Site, index: Option<SymbolIndex>) -> Prices {
     let Some(index) = index else { return Prices::default() };
-    let (value, _) = app.site.market.last_value(index);
-    let directory = app.site.market.directory.load();
+    let (value, _) = site.market.last_value(index);
+    let directory = site.market.directory.load();
     let listing = directory.listing(index);
     Prices {
         last: value.has_price().then_some(value.price_cents),

@@ -247,7 +247,7 @@ pub(in crate::http) async fn get(
     Ok(json_response(StatusCode::OK, &*order.ok_or_else(unknown)?))
 }
 
-pub(super) fn store_unavailable(error: StoreUnavailable) -> Problem {
+pub(in crate::http) fn store_unavailable(error: StoreUnavailable) -> Problem {
     Problem::unavailable("unavailable", format!("{error}. Try again."))
 }
 
