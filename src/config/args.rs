@@ -20,6 +20,7 @@ use super::streams::StreamArgs;
 use crate::bridge::RedisAddress;
 use crate::cluster::NodeId;
 use crate::data_dir::DataDir;
+use crate::engine::AccountRules;
 use crate::exchange::ExchangeAddress;
 use crate::offline::{self, InspectOptions};
 use crate::order::event_names;
@@ -227,6 +228,12 @@ impl ServeArgs {
         self.redis.is_some()
             && self.postgres.postgres.is_some()
             && self.postgres.commit == CommitTo::Postgres
+    }
+
+    /// The rules of users' accounts.
+    pub fn account_rules(&self) -> AccountRules {
+        let is_simulated = self.exchange == ExchangeChoice::Simulated;
+        self.accounts.rules(self.postgres.postgres.is_some(), is_simulated)
     }
 
     /// How long an idle client connection is kept.

@@ -29,7 +29,7 @@ use super::reconciler::Reconciler;
 use super::replies::Replies;
 use super::unreadable::UnreadableLog;
 use super::webhook::Webhooks;
-use crate::engine::{Engines, Outbox};
+use crate::engine::{AccountMode, Engines, Outbox};
 use crate::order::{EventEncoder, RECORD_FORMAT_VERSION};
 use crate::sync::Beyond;
 use crate::types::Moment;
@@ -286,6 +286,9 @@ impl Driver {
         self.publisher.views().note_open_orders(|partition| engines.has_open_orders(partition));
         self.metrics.ended_orders.set(gauge(self.publisher.ended_orders()));
         self.metrics.open_cases.set(gauge(self.engines.open_case_count()));
+        let is_checked = self.options.engine.accounts.mode == AccountMode::Cash;
+        let overdrawn = if is_checked { self.engines.overdrawn_accounts() } else { 0 };
+        self.metrics.overdrawn_accounts.set(gauge(overdrawn));
         self.metrics.unmatched_reports.set(gauge(self.engines.unmatched_reports()));
         self.metrics.waiting_replies.set(gauge(backlog.waiting_replies));
         self.metrics.held_effects.set(gauge(backlog.effects_awaiting_postgres));

@@ -4,8 +4,14 @@ use crate::support::{self, Server, api};
 use serde_json::{Value, json};
 use ureq::http::Request;
 
+const CASH: [&str; 4] = ["--account-mode", "cash", "--opening-balance-cents", "0"];
+
 fn post(server: &Server, path: &str, body: &Value) -> api::Answer {
-    let request = Request::post(format!("{}/accounts/{path}", server.admin));
+    post_to(&server.admin, path, body)
+}
+
+fn post_to(admin: &str, path: &str, body: &Value) -> api::Answer {
+    let request = Request::post(format!("{admin}/accounts/{path}"));
     api::send(request.body(body.to_string().into_bytes()).unwrap()).unwrap()
 }
 
@@ -27,7 +33,7 @@ fn problem(answer: &api::Answer) -> (u16, &str) {
 #[test]
 fn an_id_moves_cash_once_also_across_a_crash() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path(), &["--account-mode", "cash"]);
+    let server = Server::start(data.path(), &CASH);
     let alice = server.user(data.path(), "alice");
     let first = post(&server, "alice/deposits", &movement("d1", 50_000));
     assert_eq!((first.status, &first.body["isRepeated"]), (200, &json!(false)), "{}", first.text);
@@ -58,7 +64,7 @@ fn an_id_moves_cash_once_also_across_a_crash() {
     assert_eq!(post(&server, "alice/withdrawals", &movement("w1", 10_000)).status, 200);
     server.program.kill();
 
-    let server = Server::start(data.path(), &["--account-mode", "cash"]);
+    let server = Server::start(data.path(), &CASH);
     let alice = server.user(data.path(), "alice");
     for (path, body) in
         [("alice/deposits", movement("d1", 50_000)), ("alice/withdrawals", movement("w1", 10_000))]
@@ -83,14 +89,15 @@ fn an_id_moves_cash_once_also_across_a_crash() {
 #[test]
 fn many_at_once_move_what_each_id_says() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path(), &["--account-mode", "cash"]);
+    let server = Server::start(data.path(), &CASH);
     let deposit_all = |server: &Server| {
+        let admin = server.admin.as_str();
         std::thread::scope(|scope| {
             let each = |client: i64| {
                 move || {
                     (0..20).for_each(|number| {
                         let body = movement(&format!("d{number}"), 100 + number);
-                        let answer = post(server, "alice/deposits", &body);
+                        let answer = post_to(admin, "alice/deposits", &body);
                         assert_eq!(answer.status, 200, "client {client}: {}", answer.text);
                     });
                 }
@@ -105,7 +112,7 @@ fn many_at_once_move_what_each_id_says() {
     assert_eq!(alice.get("/account").body["cashInCents"], total);
     assert_eq!(trial_balance(&server)["availableCashInCents"], total);
     server.program.kill();
-    let server = Server::start(data.path(), &["--account-mode", "cash"]);
+    let server = Server::start(data.path(), &CASH);
     deposit_all(&server);
     let alice = server.user(data.path(), "alice");
     assert_eq!(alice.get("/account").body["cashInCents"], total);
