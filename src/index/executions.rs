@@ -9,7 +9,7 @@ use super::keys;
 use super::lookups::stored_order;
 use super::store::{Bytes, ScanOrder, Space, Write};
 use crate::order::{ExecutionEffect, Fill, TrackedOrder};
-use crate::types::{ExecutionId, OrderId, PriceCents, TimestampMicros, UserId};
+use crate::types::{ExecutionId, OrderId, PriceCents, Shares, TimestampMicros, UserId};
 use crate::wal::Lsn;
 
 /// Version of the value, its first byte.
@@ -69,6 +69,18 @@ impl Index {
         noted.sort_by(|(one, a), (other, b)| (one, &a.execution_id).cmp(&(other, &b.execution_id)));
         Ok(Some((tracked, noted.into_iter().map(|(_, fill)| fill).collect())))
     }
+}
+
+/// What an execution was when it was noted last, and by which record.
+pub(super) fn noted(
+    index: &Index,
+    order_id: OrderId,
+    id: &ExecutionId,
+) -> Result<Option<(Lsn, Shares, PriceCents)>, IndexError> {
+    let key = keys::execution(order_id, id);
+    let Some(value) = index.view()?.get(Space::Executions, &key)? else { return Ok(None) };
+    let (lsn, fill) = decode(&key, &value)?;
+    Ok(Some((Lsn(lsn), fill.num_shares, fill.price)))
 }
 
 fn encode(lsn: Lsn, fill: &Fill) -> Bytes {

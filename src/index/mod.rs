@@ -25,6 +25,7 @@
 //! | `node` | `a`, order id (16) | empty; an order to look at although it may have ended
 //! | `accounts` | partition (1 byte), user | the account of the user |
 //! | `cash` | user, 0, id of the cash movement | format (1), kind (1), cents (8), time (8), LSN (8), little endian |
+//! | `activities` | user, 0, LSN (8) | format (1), and what happened to the user's orders and cash, as JSON |
 //! | `changes-F-T` | user, 0, LSN (8) | chunk (8), offset (4), length (4): where `versions-F-T` has the order as this record left it; the highest bit of the length says that the chunk is compressed
 //! | `versions-F-T` | first LSN (8) | orders one after the other, as log records left them, without executions; their size (4, little endian) and an LZ4 block |
 //! An order is in `open` or in `ended`, never in both: the batch that puts it into the one removes it
@@ -50,6 +51,7 @@
 //! threads of its own.
 
 mod accounts;
+mod activities;
 mod apply;
 mod candles;
 mod cash;
@@ -83,6 +85,7 @@ mod store_tests;
 #[cfg(test)]
 mod test_log;
 
+pub use activities::{Activities, Activity, ActivityRequest, ActivityType, OfOrder, What};
 pub use apply::IndexWriter;
 pub use candles::{
     AskExchange, CandleHistorian, CandleHistorySender, CandleMaker, CandleMetrics, CandleOptions,

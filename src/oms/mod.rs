@@ -21,6 +21,7 @@
 //! - The index waits for what memory shows, and so for Postgres. Postgres asks the index for the owner
 //!   of an order that changes long after it was created; it never needs what it does not have itself.
 
+mod account_events;
 mod admission;
 mod alert_log;
 mod alert_words;

@@ -10,6 +10,7 @@ use super::order_pages::OrderPage;
 use super::order_store::{OrderStore, StoreUnavailable};
 use super::reads::OrderReads;
 use crate::engine::{CancelReply, CashReply, CreateOrder, CreateReply, MoveCash, cancel_answer};
+use crate::index::{Activities, ActivityRequest};
 use crate::money::{Account, TrialBalance};
 use crate::order::{CashTerms, ListedExecution, OperatorAct, Order, PageRequest};
 use crate::types::{CashMovementId, ClientOrderId, OrderId, UserId};
@@ -163,6 +164,19 @@ impl OrderService {
             }
         }
         CashReply::Unavailable
+    }
+
+    /// Some of what happened to a user's orders and cash. There may be few or none although there is more:
+    /// what one call looks at is bounded.
+    ///
+    /// # Errors
+    /// The store cannot be read, or is Postgres, which has no activities yet.
+    pub async fn activities(
+        &self,
+        user: &UserId,
+        request: &ActivityRequest,
+    ) -> Result<Activities, StoreUnavailable> {
+        self.reads.activities(user, request).await
     }
 
     /// The sums of all accounts, and the last record of the log that they include.

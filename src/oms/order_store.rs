@@ -10,7 +10,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::index::{EndedOrders, Index, IndexError, IndexReaders, ReusedId};
+use crate::index::{
+    Activities, ActivityRequest, EndedOrders, Index, IndexError, IndexReaders, ReusedId,
+};
 use crate::money::{Account, TrialBalance};
 use crate::order::{CashTerms, ListedExecution, Order, PageRequest, list_executions};
 use crate::projection::{
@@ -178,6 +180,21 @@ impl OrderStore {
                 let (user, id) = (user.clone(), id.clone());
                 let found = ask_index(readers, move |index| index.cash_terms(&user, &id)).await?;
                 Ok((position, found))
+            }
+            Self::Postgres(_) => Err(StoreUnavailable),
+        }
+    }
+
+    /// Some of a user's activities. Postgres has none yet.
+    pub(super) async fn activities(
+        &self,
+        user: &UserId,
+        request: &ActivityRequest,
+    ) -> Result<Activities, StoreUnavailable> {
+        match self {
+            Self::Local(readers) => {
+                let (user, request) = (user.clone(), request.clone());
+                ask_index(readers, move |index| index.activities(&user, &request)).await
             }
             Self::Postgres(_) => Err(StoreUnavailable),
         }

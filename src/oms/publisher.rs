@@ -96,7 +96,8 @@ impl Publisher {
             if let Effect::Publish { order, account, .. } = effect {
                 if let Some(account) = account {
                     // Ahead of its order: who sees the order sees the account.
-                    self.readers.views.publish_account(&order.user, Arc::clone(account));
+                    let (account, lsn) = (Arc::clone(account), change.unwrap_or(*gate));
+                    self.readers.views.publish_account(&order.user, account, lsn);
                 }
                 self.ended.note(order, *gate, now.monotonic);
                 match change {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::order_store::{OrderStore, StoreUnavailable, Stored, StoredKey};
 use super::views::CommittedViews;
+use crate::index::{Activities, ActivityRequest};
 use crate::money::{Account, TrialBalance};
 use crate::order::{CashTerms, ListedExecution, Order};
 use crate::runtime::timeout;
@@ -147,6 +148,21 @@ impl OrderReads {
     ) -> Result<(Lsn, Option<CashTerms>), StoreUnavailable> {
         self.check_readable()?;
         self.store.cash_terms(user, id).await
+    }
+
+    /// Some of a user's activities, of all that memory shows. The store follows memory: it is awaited.
+    pub(super) async fn activities(
+        &self,
+        user: &UserId,
+        request: &ActivityRequest,
+    ) -> Result<Activities, StoreUnavailable> {
+        self.check_readable()?;
+        let view = self.views.user(user).unwrap_or_default();
+        if let Some(before) = view.changed.max(view.cash_moved).0.checked_sub(1) {
+            let stored = self.store.index().beyond(Lsn(before)).await;
+            stored.map_err(|_too_many| StoreUnavailable)?;
+        }
+        self.store.activities(user, request).await
     }
 
     /// The sums of all accounts, of all that memory shows, and the last record that they include. The

@@ -67,6 +67,8 @@ pub struct UserView {
     pub(super) changes_from: Lsn,
     /// The last change in this view; 0 if it came from before the start.
     pub(super) changed: Lsn,
+    /// The last record that moved the account, or a later one; 0 if it has not moved since the view began.
+    pub(super) account_moved: Lsn,
     /// The last cash movement that the store may lack; 0 if it has all.
     pub(super) cash_moved: Lsn,
 }
@@ -201,12 +203,14 @@ impl CommittedViews {
         Lsn(self.came_of(user.partition()).load(Ordering::Acquire))
     }
 
-    /// Publishes the account of a user, together with an order of theirs. Only the orders thread
+    /// Publishes the account of a user as this record left it, together with an order of theirs. Only the orders thread
     /// publishes.
-    pub(crate) fn publish_account(&self, user: &UserId, account: Arc<Account>) {
+    pub(crate) fn publish_account(&self, user: &UserId, account: Arc<Account>, lsn: Lsn) {
         let mut view = self.view_mut(user);
         let version = account.version();
-        let before = Arc::make_mut(&mut view).account.replace(account);
+        let view = Arc::make_mut(&mut view);
+        view.account_moved = view.account_moved.max(lsn);
+        let before = view.account.replace(account);
         assert!(
             before.is_none_or(|before| before.version() <= version),
             "an account never goes back for any reader"
@@ -215,7 +219,7 @@ impl CommittedViews {
 
     /// Publishes an account that this cash movement has moved. Only the orders thread publishes.
     pub(super) fn publish_moved_account(&self, user: &UserId, account: Arc<Account>, lsn: Lsn) {
-        self.publish_account(user, account);
+        self.publish_account(user, account, lsn);
         Arc::make_mut(&mut self.view_mut(user)).cash_moved = lsn;
     }
 
@@ -302,7 +306,7 @@ impl CommittedViews {
     fn is_needless(&self, view: &UserView) -> bool {
         if view.has_nothing() {
             // Before the view is removed: a reader that finds none then knows what may be missing.
-            self.0.forgotten.fetch_max(view.changed.0, Ordering::Release);
+            self.0.forgotten.fetch_max(view.newest().0, Ordering::Release);
         }
         view.has_nothing()
     }
@@ -310,7 +314,7 @@ impl CommittedViews {
     /// Removes a user whom another node serves from now on. Only the orders thread calls this.
     pub(super) fn drop_user(&self, user: &UserId) {
         if let Some(view) = self.0.users.get(user) {
-            self.0.forgotten.fetch_max(view.changed.0, Ordering::Release);
+            self.0.forgotten.fetch_max(view.newest().0, Ordering::Release);
         }
         self.0.users.remove(user);
     }
@@ -347,6 +351,11 @@ impl CommittedViews {
 }
 
 impl UserView {
+    /// The last record in this view; 0 if it came from before the start.
+    pub(super) fn newest(&self) -> Lsn {
+        self.changed.max(self.account_moved)
+    }
+
     /// Whether it has nothing that the store lacks: an account moves with an order of the view, or with
     /// cash.
     fn has_nothing(&self) -> bool {

@@ -1,4 +1,5 @@
-//! The routes of accounts: `GET /account`, `GET /positions`, `GET /positions/:symbol`.
+//! The routes of accounts: `GET /account`, `GET /positions`, `GET /positions/:symbol`, `GET
+//! /portfolio`.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::http::call::Call;
 use crate::http::problem::{HttpResponse, Problem, excerpt, json_response};
 use crate::http::query::Query;
 use crate::money::{Account, Holding};
-use crate::types::{Symbol, SymbolIndex, UserId, divide_half_even};
+use crate::types::{Symbol, SymbolIndex, UserId};
 
 /// Cash, and what all positions come to.
 #[derive(Serialize)]
@@ -75,7 +76,7 @@ impl Position {
             available_shares: holding.available_shares(),
             reserved_shares: holding.reserved_shares(),
             cost_in_cents: cost,
-            average_cost_in_cents: average(cost, shares),
+            average_cost_in_cents: holding.average_cost_cents(),
             price_in_cents: prices.last,
             market_value_in_cents: value,
             realized_profit_in_cents: holding.realized_profit_cents(),
@@ -92,15 +93,6 @@ impl Position {
 /// Saturates only for shares that no real account has.
 fn product(shares: i64, cents: i64) -> i64 {
     shares.saturating_mul(cents)
-}
-
-/// Cost of one share, rounded half to even. Of shares owed, what one was sold for.
-fn average(cost_cents: i64, shares: i64) -> Option<i64> {
-    if shares == 0 {
-        return None;
-    }
-    let cost = i128::from(cost_cents) * i128::from(shares.signum());
-    i64::try_from(divide_half_even(cost, i128::from(shares).abs())).ok()
 }
 
 impl AccountSummary {
@@ -144,6 +136,23 @@ pub(in crate::http) async fn positions(app: &App, call: &Call) -> Result<HttpRes
     let mut positions = positions_of(app, &account).await;
     positions.retain(Position::is_held);
     Ok(json_response(StatusCode::OK, &Positions { positions }))
+}
+
+/// Cash, and all positions.
+#[derive(Serialize)]
+struct Portfolio {
+    account: AccountSummary,
+    positions: Vec<Position>,
+}
+
+/// `GET /portfolio`: the account and its positions, of one moment.
+pub(in crate::http) async fn portfolio(app: &App, call: &Call) -> Result<HttpResponse, Problem> {
+    Query::none(&call.head.uri)?;
+    let account = account_of(app, call).await?;
+    let mut positions = positions_of(app, &account).await;
+    let summary = AccountSummary::of(&account, &positions, app.site.accounts.rules.mode);
+    positions.retain(Position::is_held);
+    Ok(json_response(StatusCode::OK, &Portfolio { account: summary, positions }))
 }
 
 /// `GET /positions/:symbol`: also one that was sold, with the profit made.
@@ -294,12 +303,5 @@ mod tests {
         assert_eq!((all.realized_profit_in_cents, all.unrealized_profit_in_cents), (300, 1_800));
         assert!(all.is_overdrawn, "two shares are owed");
         assert_eq!(all.mode, "cash");
-    }
-
-    #[test]
-    fn averages_round_half_to_even_for_shares_held_and_owed() {
-        assert_eq!(average(0, 0), None);
-        assert_eq!((average(101, 2), average(103, 2)), (Some(50), Some(52)));
-        assert_eq!((average(-101, -2), average(-103, -2)), (Some(50), Some(52)));
     }
 }
