@@ -78,6 +78,7 @@ fn run(cli: Cli, out: &mut Console) -> Result<(), Failure> {
                 return Err(Failure::from("the day's executions differ from the exchange's"));
             }
         }
+        Command::Account(command) => writeln!(out, "{:#}", topology::account(&command)?)?,
         Command::Wal(WalCommand::Verify(arguments)) => verify_log(&arguments, out)?,
         Command::Wal(WalCommand::Inspect(arguments)) => {
             offline::inspect_log(&arguments.options(), out)?

@@ -140,6 +140,8 @@ pub(crate) fn start_server(
         .arg("--data-dir")
         .arg(data)
         .args(["--exchange", exchange])
+        // The load sells what it has not bought. Later arguments win.
+        .args(["--account-mode", "unchecked"])
         .args(arguments);
     let wanted = ["listening on ", "admin on "];
     let (server, addresses) = Program::start(command, "serve", directory, &wanted, interrupt)?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::accounts::AccountArgs;
+use super::cash::AccountCommand;
 use super::exchange_link::ExchangeLinkArgs;
 use super::keys::KeysCommand;
 use super::listen::ListenAddress;
@@ -19,6 +20,7 @@ use super::streams::StreamArgs;
 use crate::bridge::RedisAddress;
 use crate::cluster::NodeId;
 use crate::data_dir::DataDir;
+use crate::engine::AccountRules;
 use crate::exchange::ExchangeAddress;
 use crate::offline::{self, InspectOptions};
 use crate::order::event_names;
@@ -80,6 +82,9 @@ pub enum Command {
     /// Compare the executions of a day with the exchange's list, at a running server. Missing ones
     /// are booked. Prints the report; exit code 1 if there was any difference.
     Reconcile(ReconcileArgs),
+    /// Move users' cash, or show an account, at a running server.
+    #[command(subcommand)]
+    Account(AccountCommand),
 }
 
 /// Settings of `serve`.
@@ -232,6 +237,12 @@ impl ServeArgs {
         self.redis.is_some()
             && self.postgres.postgres.is_some()
             && self.postgres.commit == CommitTo::Postgres
+    }
+
+    /// The rules of users' accounts.
+    pub fn account_rules(&self) -> AccountRules {
+        let is_simulated = self.exchange == ExchangeChoice::Simulated;
+        self.accounts.rules(self.is_member(), is_simulated)
     }
 
     /// How long an idle client connection is kept.

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod args;
+mod cash;
 mod environment;
 mod error;
 mod exchange_link;
@@ -21,6 +22,7 @@ pub use args::{
     Cli, Command, ExchangeArgs, ExchangeChoice, LineFormat, ServeArgs, SimulatorArgs, TokenArgs,
     WalCommand, WalInspectArgs, WalVerifyArgs,
 };
+pub use cash::{AccountCommand, AmountArgs, MoveCashArgs, ShowAccountArgs};
 pub use error::ConfigError;
 pub use exchange_link::{ExchangeLinkArgs, WebhookUrl};
 pub use file::parse_command_line;

@@ -28,6 +28,11 @@ impl Engines {
         self.engine(user.partition()).accounts.get(user)
     }
 
+    /// Number of accounts whose available cash or shares are negative.
+    pub fn overdrawn_accounts(&self) -> usize {
+        self.partitions().iter().map(|engine| engine.accounts.overdrawn()).sum()
+    }
+
     /// All accounts in memory, in no particular order.
     pub fn accounts(&self) -> impl Iterator<Item = (&UserId, &Account)> {
         self.partitions().iter().flat_map(|engine| engine.accounts.iter())

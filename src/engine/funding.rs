@@ -1,6 +1,6 @@
 //! Whether the account of a user pays for a new order, and what the order reserves of it.
 
-use super::inputs::{AccountMode, CreateOrder};
+use super::inputs::{AccountMode, AccountRules, CreateOrder};
 use super::outbox::CreateReply;
 use super::partition::{Engine, Turn};
 use crate::money::{Account, Reservation, collar_price};
@@ -8,7 +8,7 @@ use crate::order::{CashMoved, CashMovementKind, Event};
 use crate::types::{Side, UserId};
 
 /// Names the opening balance among the cash movements of a user.
-const OPENING_ID: &str = "opening";
+pub const OPENING_ID: &str = "opening";
 
 /// What a new order takes from its account.
 pub(super) struct Funding {
@@ -56,9 +56,9 @@ impl Engine {
     }
 
     /// The opening balance of a user who has no account yet.
-    fn opening(&self, user: &UserId, turn: &Turn<'_>) -> Option<CashMoved> {
-        let cents = turn.options.accounts.opening_cents;
-        let is_due = cents > 0 && self.accounts.get(user).is_none();
+    pub(super) fn opening(&self, user: &UserId, turn: &Turn<'_>) -> Option<CashMoved> {
+        let AccountRules { mode, opening_cents: cents, .. } = turn.options.accounts;
+        let is_due = mode == AccountMode::Cash && cents > 0 && self.accounts.get(user).is_none();
         is_due.then(|| CashMoved {
             user: user.clone(),
             id: OPENING_ID.into(),

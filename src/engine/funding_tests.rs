@@ -1,9 +1,9 @@
 //! New orders in cash mode: who pays for them, and what happens to those that nobody pays for.
 
-use super::test_rig::{OPTIONS, Rig, create_reply, external, filled};
+use super::test_rig::{OPTIONS, Rig, create_reply, external, filled, has_alert};
 use super::*;
 use crate::money::{Account, Refusal};
-use crate::order::{CashMovementKind, Event, ReportKind, Status};
+use crate::order::{Anomaly, CashMovementKind, Event, ReportKind, Status};
 use crate::types::*;
 
 const CASH: EngineOptions = EngineOptions {
@@ -124,12 +124,18 @@ fn what_ends_is_available_again_and_what_opens_again_is_not() {
     let (second, _) = buy(&mut rig, 9, 100);
     rig.accept(second, "y");
     // A late fill opens the first again.
+    rig.take();
     rig.report("x", filled("late", 1));
+    assert!(has_alert(&rig.take(), Anomaly::Overdrawn));
+    assert_eq!(rig.engines.overdrawn_accounts(), 1);
     assert_eq!(account(&rig).buying_power_cents(), -900, "it may be filled, and so it reserves");
     assert!(account(&rig).is_overdrawn());
     assert!(matches!(buy(&mut rig, 1, 1).1, Some(CreateReply::Unfunded(_))));
     rig.restart();
     assert_eq!(account(&rig).buying_power_cents(), -900);
+    assert_eq!(rig.engines.overdrawn_accounts(), 1, "a replay counts it too");
+    rig.report("x", ReportKind::Cancelled);
+    assert_eq!(rig.engines.overdrawn_accounts(), 0, "it is cured");
     assert_eq!(rig.engines.order(order_id).unwrap().external_order_id, Some(external("x")));
 }
 

@@ -11,6 +11,7 @@ mod account_start;
 mod accounts;
 mod adoption;
 mod answers;
+mod cash;
 mod commands;
 mod day_end;
 mod engines;
@@ -39,9 +40,11 @@ mod unclaimed;
 mod unmatched;
 
 pub use adoption::EndedOrder;
+pub use cash::{CashReply, MoveCash};
 pub use engines::Engines;
 pub use entry::cancel_answer;
 pub use external_ids::ID_REUSE_MICROS;
+pub use funding::OPENING_ID;
 pub use inputs::{
     AccountMode, AccountRules, CancelOutcome, CancelRefusal, CreateOrder, DayFinding,
     EngineOptions, ExchangeOrderState, ExchangeRecord, FeedPlace, QueryAnswer, RELOOKS, Report,
@@ -56,6 +59,8 @@ pub use unmatched::MAX_UNMATCHED_REPORTS;
 
 #[cfg(test)]
 mod cancel_tests;
+#[cfg(test)]
+mod cash_tests;
 #[cfg(test)]
 mod evidence_tests;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::repair_cause::RepairCause;
 use crate::money::{Account, Refusal};
 use crate::order::{Anomaly, Event, Order};
-use crate::types::{ExternalOrderId, OrderId};
+use crate::types::{ExternalOrderId, OrderId, UserId};
 
 /// Identifies a waiting client. Opaque to the engine: the driver makes and resolves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,6 +109,13 @@ pub enum Effect {
         event: Option<usize>,
         /// The account of its user, if that event moved money.
         account: Option<Arc<Account>>,
+    },
+    /// Make an account visible to readers that no order has moved.
+    PublishAccount {
+        user: UserId,
+        account: Arc<Account>,
+        /// Index of the outbox's event that moved it.
+        event: usize,
     },
     /// Submit the order to the exchange, once.
     Submit(Arc<Order>),

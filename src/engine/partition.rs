@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::accounts::Accounts;
 use super::entry::{Entry, QueryReason, Reconciling, Underway};
 use super::feed_progress::FeedProgress;
-use super::inputs::EngineOptions;
+use super::inputs::{AccountMode, EngineOptions};
 use super::order_map::OrderMap;
 use super::outbox::{Alert, Effect, Outbox};
 use super::spread_map::SpreadMap;
@@ -401,7 +401,12 @@ impl Work<'_, '_> {
         let filled_before = self.order().filled_shares;
         let changed = Changed { order_id, at: self.turn.now, change };
         let (applied, effect) = booking::apply(&mut self.entry.tracked, &changed);
+        let overdrawn_before = self.accounts.overdrawn();
         let booked = self.accounts.book(&mut self.entry.tracked, effect);
+        let is_checked = self.turn.options.accounts.mode == AccountMode::Cash;
+        if is_checked && self.accounts.overdrawn() > overdrawn_before {
+            self.alert(Anomaly::Overdrawn);
+        }
         if applied.recorded {
             self.entry.note_beside_query(&changed.change);
             let order = self.entry.order();

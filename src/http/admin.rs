@@ -1,4 +1,4 @@
-//! The operators' listener: health, metrics, kill switch, mass cancel, quarantine and the
+//! The operators' listener: health, metrics, kill switch, mass cancel, quarantine, users' cash and the
 //! comparisons at the ends of days.
 
 use std::net::SocketAddr;
@@ -7,10 +7,11 @@ use crate::metrics::PageFormat;
 use crate::shutdown::Shutdown;
 use bytes::Bytes;
 use http::header::{ACCEPT, HeaderMap, HeaderValue, ORIGIN};
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 
 use super::app::Site;
+use super::cash;
 use super::day_end;
 use super::mass_cancel::mass_cancel;
 use super::operate;
@@ -83,6 +84,20 @@ impl Admin {
             }
             (["kill-switch"], "PUT") => operate::halt(&self.site, request, peer).await,
             (["mass-cancel"], "POST") => mass_cancel((&self.site, &self.pool), request, peer).await,
+            (["trial-balance"], "GET" | "HEAD") => {
+                Query::none(request.uri())?;
+                cash::trial_balance(&self.site).await
+            }
+            (["accounts", user], "GET" | "HEAD") => {
+                Query::none(request.uri())?;
+                cash::show(&self.site, user).await
+            }
+            (["accounts", user, name], _) if cash::kind_of(name).is_some() => {
+                let Some(kind) = cash::kind_of(name).filter(|_| method == Method::POST) else {
+                    return Err(Problem::not_allowed(&method, "POST"));
+                };
+                cash::move_cash(&self.site, (user, kind), request, peer).await
+            }
             (["quarantine"], "GET" | "HEAD") => {
                 Query::none(request.uri())?;
                 quarantine::list(&self.site, &self.pool).await
@@ -99,9 +114,8 @@ impl Admin {
             (decision, _) if Decision::of_path(decision).is_some() => {
                 Err(Problem::not_allowed(&method, "POST"))
             }
-            (["healthz" | "readyz" | "metrics" | "quarantine"], _) => {
-                Err(Problem::not_allowed(&method, "GET, HEAD"))
-            }
+            (["healthz" | "readyz" | "metrics" | "quarantine" | "trial-balance"], _)
+            | (["accounts", _], _) => Err(Problem::not_allowed(&method, "GET, HEAD")),
             (["kill-switch"], _) => Err(Problem::not_allowed(&method, "GET, HEAD, PUT")),
             (["mass-cancel"], _) => Err(Problem::not_allowed(&method, "POST")),
             _ => Err(nothing_at(&path)),

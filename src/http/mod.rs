@@ -7,6 +7,7 @@ mod app;
 mod auth;
 mod body;
 mod call;
+mod cash;
 mod connection;
 mod day_end;
 mod fields;

@@ -291,8 +291,8 @@ fn not_owner(order_is: &str) -> Problem {
     Problem::unavailable("not_owner", detail)
 }
 
-/// A text that every decision requires.
-fn text<'a>(given: Option<&'a str>, field: &str) -> Result<&'a str, Problem> {
+/// A text that every decision of an operator requires.
+pub(super) fn text<'a>(given: Option<&'a str>, field: &str) -> Result<&'a str, Problem> {
     let wrong = |detail: String| Err(Problem::field(field, "invalid_field", detail));
     match given.filter(|text| !text.trim().is_empty()) {
         None => {

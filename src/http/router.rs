@@ -38,6 +38,9 @@ pub(super) enum Route<'a> {
     Account,
     Positions,
     Position(&'a str),
+    Portfolio,
+    Activities,
+    Preview,
     OrderStream,
     Webhook,
     File(&'static Asset),
@@ -61,6 +64,9 @@ impl<'a> Route<'a> {
             ["account"] => Self::Account,
             ["positions"] => Self::Positions,
             ["positions", symbol] => Self::Position(symbol),
+            ["portfolio"] => Self::Portfolio,
+            ["activities"] => Self::Activities,
+            ["orders", "preview"] => Self::Preview,
             ["orders", "stream"] => Self::OrderStream,
             ["exchange", "trades"] => Self::Webhook,
             _ => Self::File(web::asset(&file_path(path, segments)?)?),
@@ -80,6 +86,9 @@ impl<'a> Route<'a> {
             (Self::Account, "GET" | "HEAD") => Some(Wish::Account),
             (Self::Positions, "GET" | "HEAD") => Some(Wish::Positions),
             (Self::Position(symbol), "GET" | "HEAD") => Some(Wish::Position(symbol)),
+            (Self::Portfolio, "GET" | "HEAD") => Some(Wish::Portfolio),
+            (Self::Activities, "GET" | "HEAD") => Some(Wish::Activities),
+            (Self::Preview, "POST") => Some(Wish::Preview),
             (Self::OrderStream, "GET" | "HEAD") => Some(Wish::OrderStream),
             (Self::Subscribe, "GET" | "HEAD") => Some(Wish::PriceStream),
             (Self::OpenStream(id), "PATCH") => Some(Wish::ChangeStream(id)),
@@ -93,7 +102,7 @@ impl<'a> Route<'a> {
             Self::Session => "POST, DELETE",
             Self::Subscribe => "GET, HEAD, POST",
             Self::OpenStream(_) => "PATCH",
-            Self::NewOrder | Self::Webhook => "POST",
+            Self::NewOrder | Self::Preview | Self::Webhook => "POST",
             Self::Order(_) | Self::Orders => "GET, HEAD, DELETE",
             Self::Symbols
             | Self::Symbol(_)
@@ -104,6 +113,8 @@ impl<'a> Route<'a> {
             | Self::Account
             | Self::Positions
             | Self::Position(_)
+            | Self::Portfolio
+            | Self::Activities
             | Self::OrderStream
             | Self::File(_) => "GET, HEAD",
         }

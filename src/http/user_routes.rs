@@ -12,8 +12,8 @@ use super::peers::{Peers, Place, Unanswered};
 use super::problem::Problem;
 use super::reply::Reply;
 use super::routes::{
-    accounts, cancel_all, executions, order_list, order_stream, orders, subscribe,
-    subscription_change,
+    accounts, activities, cancel_all, executions, order_list, order_stream, orders, preview,
+    subscribe, subscription_change,
 };
 use super::user_limit;
 use crate::cluster::Peer;
@@ -38,6 +38,9 @@ pub(super) enum Wish<'a> {
     Account,
     Positions,
     Position(&'a str),
+    Portfolio,
+    Activities,
+    Preview,
     OrderStream,
     PriceStream,
     ChangeStream(&'a str),
@@ -60,6 +63,9 @@ impl Wish<'_> {
             | Self::Account
             | Self::Positions
             | Self::Position(_)
+            | Self::Portfolio
+            | Self::Activities
+            | Self::Preview
             | Self::OrderStream
             | Self::PriceStream
             | Self::ChangeStream(_) => true,
@@ -84,6 +90,9 @@ impl Wish<'_> {
             | Self::Account
             | Self::Positions
             | Self::Position(_)
+            | Self::Portfolio
+            | Self::Activities
+            | Self::Preview
             | Self::OrderStream
             | Self::PriceStream => peers.place_of_user(&call.user),
         }
@@ -192,6 +201,9 @@ fn unknown(wish: Wish<'_>) -> Problem {
         | Wish::Account
         | Wish::Positions
         | Wish::Position(_)
+        | Wish::Portfolio
+        | Wish::Activities
+        | Wish::Preview
         | Wish::OrderStream
         | Wish::PriceStream
         | Wish::ChangeStream(_) => unreachable_owner(""),
@@ -209,6 +221,9 @@ async fn answer_here(app: &App, wish: Wish<'_>, call: &Call) -> Result<Reply, Pr
         Wish::Account => accounts::account(app, call).await,
         Wish::Positions => accounts::positions(app, call).await,
         Wish::Position(symbol) => accounts::position(app, call, symbol).await,
+        Wish::Portfolio => accounts::portfolio(app, call).await,
+        Wish::Activities => activities::list(app, call).await,
+        Wish::Preview => preview::post(app, call).await,
         Wish::ChangeStream(id) => subscription_change::patch(app, call, id).await,
         Wish::OrderStream => {
             user_limit::check(app, &call.user).await.map_err(subscribe::no_room)?;

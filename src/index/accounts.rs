@@ -6,11 +6,12 @@ use std::collections::hash_map::Entry;
 
 use super::recent::Recent;
 use super::store::{ScanOrder, Space, View, Write};
-use super::{Index, IndexError, keys, node};
-use crate::money::Account;
+use super::{Index, IndexError, cash, keys, node};
+use crate::money::{Account, TrialBalance};
 use crate::order::booking::MoneyEffect;
 use crate::order::{AccountAdopted, CashMoved, CashMovementKind, TrackedOrder};
 use crate::types::{UserId, UserPartition};
+use crate::wal::Lsn;
 
 impl Index {
     /// Whether accounts follow the orders.
@@ -27,6 +28,22 @@ impl Index {
     /// What cannot be read.
     pub fn account(&self, user: &UserId) -> Result<Option<Account>, IndexError> {
         stored(&*self.view()?, user)
+    }
+
+    /// The sums of all accounts, and the last record that they include. Reads all of them.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn trial_balance(&self) -> Result<(Lsn, TrialBalance), IndexError> {
+        let view = self.view()?;
+        let position = node::meta(&*view)?.map_or(Lsn(0), |meta| meta.position);
+        let mut all = TrialBalance::default();
+        let range = (&[][..], &[u8::MAX][..]);
+        view.scan(Space::Accounts, range, ScanOrder::Ascending, &mut |key, value| {
+            all.add(&decode(&keys::user_of_account(key)?, value)?);
+            Ok(true)
+        })?;
+        Ok((position, all))
     }
 
     /// Visits the accounts of a partition, by user.
@@ -79,13 +96,15 @@ pub(super) struct AccountWriter {
     has_begun: bool,
     changed: HashMap<UserId, Account>,
     recent: Recent<UserId, Account>,
+    /// What this batch adds to the cash movements.
+    cash: Vec<Write>,
 }
 
 impl AccountWriter {
     pub(super) fn load(index: &Index) -> Result<Self, IndexError> {
         let are_kept = index.keeps_accounts()?;
-        let (changed, recent) = (HashMap::new(), Recent::default());
-        Ok(Self { are_kept, has_begun: false, changed, recent })
+        let (changed, recent, cash) = (HashMap::new(), Recent::default(), Vec::new());
+        Ok(Self { are_kept, has_begun: false, changed, recent, cash })
     }
 
     /// From here on they follow the orders.
@@ -114,10 +133,16 @@ impl AccountWriter {
     }
 
     /// Moves cash as recorded.
-    pub(super) fn move_cash(&mut self, index: &Index, moved: CashMoved) -> Result<(), IndexError> {
+    pub(super) fn move_cash(
+        &mut self,
+        index: &Index,
+        lsn: Lsn,
+        moved: CashMoved,
+    ) -> Result<(), IndexError> {
         if !self.are_kept {
             return Ok(());
         }
+        self.cash.push(cash::write(&moved, lsn));
         let (user, cents) = (moved.user, moved.cents);
         let account = self.account(index, user.clone())?;
         let outcome = match moved.kind {
@@ -142,7 +167,7 @@ impl AccountWriter {
 
     /// Number of writes, at most.
     pub(super) fn len(&self) -> usize {
-        self.changed.len() + 1
+        self.changed.len() + self.cash.len() + 1
     }
 
     pub(super) fn write(&mut self, batch: &mut Vec<Write>) {
@@ -150,6 +175,7 @@ impl AccountWriter {
             let (space, key) = (Space::Node, node::ACCOUNTS_KEY.into());
             batch.push(Write { space, key, value: Some((&[][..]).into()) });
         }
+        batch.append(&mut self.cash);
         for (user, account) in self.changed.drain() {
             let (space, key) = (Space::Accounts, keys::account(&user));
             batch.push(Write { space, key, value: Some(account.to_bytes().into()) });

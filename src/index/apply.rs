@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::accounts::AccountWriter;
+use super::activities::ActivityWriter;
 use super::changes::ChangeWriter;
 use super::executions::ExecutionWriter;
 use super::feed_records::FeedRecords;
@@ -18,7 +19,8 @@ use super::store::{Bytes, Space, Write};
 use super::{Index, IndexError};
 use crate::engine::ID_REUSE_MICROS;
 use crate::order::{
-    Change, Changed, Created, Event, EventEncoder, StoredOrderEncoder, TrackedOrder, booking,
+    Change, Changed, Created, Event, EventEncoder, Status, StoredOrderEncoder, TrackedOrder,
+    booking,
 };
 use crate::types::{ExternalOrderId, OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
@@ -43,6 +45,7 @@ pub struct IndexWriter {
     feed: FeedRecords,
     changes: ChangeWriter,
     executions: ExecutionWriter,
+    activities: ActivityWriter,
     encoder: StoredOrderEncoder,
     events: EventEncoder,
 }
@@ -81,6 +84,7 @@ impl IndexWriter {
             feed,
             changes,
             executions: ExecutionWriter::default(),
+            activities: ActivityWriter::default(),
             encoder: StoredOrderEncoder::new(),
             events: EventEncoder::new(),
         })
@@ -107,7 +111,10 @@ impl IndexWriter {
             Event::Created(created) => self.create(lsn, &created)?,
             Event::Changed(changed) => self.change(lsn, &changed)?,
             Event::Adopted(adopted) => self.adopt(adopted.order)?,
-            Event::CashMoved(moved) => self.accounts.move_cash(&self.index, *moved)?,
+            Event::CashMoved(moved) => {
+                self.activities.note_cash(lsn, &moved)?;
+                self.accounts.move_cash(&self.index, lsn, *moved)?;
+            }
             Event::AccountAdopted(adopted) => self.accounts.adopt(*adopted),
             Event::AccountsBegun(_) => self.accounts.begin(),
             Event::UnmatchedReport(report) => self.feed.keep_unmatched(lsn, report),
@@ -218,11 +225,16 @@ impl IndexWriter {
             }),
         };
         let noted = working.tracked.effect_of(&changed.change);
+        let was_cancelled = working.tracked.order().status == Status::Cancelled;
         let (applied, effect) = booking::apply(&mut working.tracked, changed);
         self.accounts.book(&self.index, &mut working.tracked, effect)?;
         if applied.recorded {
+            let order = working.tracked.order();
             if let Some(noted) = noted {
-                self.executions.note(lsn, working.tracked.order(), noted);
+                self.activities.note_execution((&self.index, lsn), order, &noted)?;
+                self.executions.note(lsn, order, noted);
+            } else if order.status == Status::Cancelled && !was_cancelled {
+                self.activities.note_cancel(lsn, order)?;
             }
             self.changes.note(lsn, working.tracked.order(), &mut self.encoder)?;
         }
@@ -264,6 +276,7 @@ impl IndexWriter {
         // Three writes for an order that ends, one for each id or key, and a few more.
         let links = self.external.len() + self.keys.len();
         let noted = self.changes.len() + self.executions.len() + self.accounts.len();
+        let noted = noted + self.activities.len();
         let capacity = 3 * self.changed.len() + links + noted + 8;
         let mut batch = Vec::with_capacity(capacity);
         for (key, order_id) in self.keys.drain() {
@@ -283,6 +296,7 @@ impl IndexWriter {
         self.accounts.write(&mut batch);
         self.changes.write(&*self.index.store()?, &mut batch)?;
         self.executions.write(&mut batch);
+        self.activities.write(&mut batch);
         self.feed.write(meta.position, &mut self.events, &mut batch)?;
         batch.push(Write {
             space: Space::Node,

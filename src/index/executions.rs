@@ -10,7 +10,9 @@ use super::lookups::stored_order;
 use super::node;
 use super::store::{Bytes, ScanOrder, Space, View, Write};
 use crate::order::{ExecutionEffect, Fill, Order, TrackedOrder};
-use crate::types::{ExecutionId, OrderId, PriceCents, TimeInForce, TimestampMicros, UserId};
+use crate::types::{
+    ExecutionId, OrderId, PriceCents, Shares, TimeInForce, TimestampMicros, UserId,
+};
 use crate::wal::Lsn;
 
 /// Version of the value, its first byte.
@@ -107,6 +109,18 @@ fn words(value: &[u8]) -> Result<[u64; 4], IndexError> {
     }
     let words: [[u8; 8]; 4] = words.try_into().map_err(|_| unreadable())?;
     Ok(words.map(u64::from_be_bytes))
+}
+
+/// What an execution was when it was noted last, and by which record.
+pub(super) fn noted(
+    index: &Index,
+    order_id: OrderId,
+    id: &ExecutionId,
+) -> Result<Option<(Lsn, Shares, PriceCents)>, IndexError> {
+    let key = keys::execution(order_id, id);
+    let Some(value) = index.view()?.get(Space::Executions, &key)? else { return Ok(None) };
+    let (lsn, fill) = decode(&key, &value)?;
+    Ok(Some((Lsn(lsn), fill.num_shares, fill.price)))
 }
 
 fn encode(lsn: Lsn, fill: &Fill) -> Bytes {

@@ -29,7 +29,7 @@ const ORDER_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
 /// Memtable size of a space of small values: about as many keys, which is what writes cost.
 const LINK_MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
 /// Memtables of one space before a commit waits, by fjall's own limit. With the sizes above all
-/// spaces together take at most 1.1 GB, and mostly a fifth of that.
+/// spaces together take at most 1.2 GB, and mostly a fifth of that.
 const MOST_MEMTABLES: u64 = 5;
 /// Size of fjall's own journal. A start reads all of it, at several hundred MB a second.
 const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
@@ -42,8 +42,8 @@ const FILTER_BITS_PER_KEY: f32 = 16.0;
 pub(super) const WRITE_OUT_BYTES: u64 = WORKER_THREADS as u64 * ORDER_MEMTABLE_BYTES;
 
 /// Only the newest period is written to.
-const MEMTABLES_BYTES: u64 = 3 * ORDER_MEMTABLE_BYTES + 7 * LINK_MEMTABLE_BYTES;
-const _: () = assert!(MEMTABLES_BYTES * MOST_MEMTABLES <= 1_040 * 1024 * 1024);
+const MEMTABLES_BYTES: u64 = 3 * ORDER_MEMTABLE_BYTES + 9 * LINK_MEMTABLE_BYTES;
+const _: () = assert!(MEMTABLES_BYTES * MOST_MEMTABLES <= 1_200 * 1024 * 1024);
 const _: () = assert!(JOURNAL_BYTES > MEMTABLES_BYTES, "memtables fill before the journal does");
 
 pub(super) struct FjallStore {
@@ -63,6 +63,8 @@ struct FixedSpaces {
     node: Keyspace,
     executions: Keyspace,
     accounts: Keyspace,
+    cash: Keyspace,
+    activities: Keyspace,
 }
 
 type Periods = BTreeMap<Period, PeriodSpaces>;
@@ -122,6 +124,8 @@ impl FjallStore {
             node: open(Space::Node)?,
             executions: open(Space::Executions)?,
             accounts: open(Space::Accounts)?,
+            cash: open(Space::Cash)?,
+            activities: open(Space::Activities)?,
         };
         let periods = ArcSwap::from_pointee(open_periods(&database)?);
         Ok(Self { database, spaces, periods })
@@ -142,6 +146,8 @@ impl FjallStore {
             Space::Node => &self.spaces.node,
             Space::Executions => &self.spaces.executions,
             Space::Accounts => &self.spaces.accounts,
+            Space::Cash => &self.spaces.cash,
+            Space::Activities => &self.spaces.activities,
             Space::Changes(period) => &of_period(period)?.changes,
             Space::Versions(period) => &of_period(period)?.versions,
         })
@@ -197,6 +203,8 @@ fn name(space: Space) -> String {
         Space::Node => "node".to_owned(),
         Space::Executions => "executions".to_owned(),
         Space::Accounts => "accounts".to_owned(),
+        Space::Cash => "cash".to_owned(),
+        Space::Activities => "activities".to_owned(),
         Space::Changes(period) => of_period(CHANGES_PREFIX, period),
         Space::Versions(period) => of_period(VERSIONS_PREFIX, period),
     }
@@ -221,6 +229,8 @@ fn options(space: Space) -> KeyspaceCreateOptions {
         | Space::Node
         | Space::Executions
         | Space::Accounts
+        | Space::Cash
+        | Space::Activities
         | Space::Changes(_) => LINK_MEMTABLE_BYTES,
     };
     let options = KeyspaceCreateOptions::default()
@@ -228,7 +238,7 @@ fn options(space: Space) -> KeyspaceCreateOptions {
         .max_memtable_size(memtable_bytes);
     match space {
         // Most lookups miss: filters on every level.
-        Space::Keys | Space::External => options
+        Space::Keys | Space::External | Space::Cash => options
             .expect_point_read_hits(false)
             .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bits_per_key)))
             .filter_block_pinning_policy(PinningPolicy::all(true)),
@@ -247,7 +257,7 @@ fn options(space: Space) -> KeyspaceCreateOptions {
             .expect_point_read_hits(true)
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::None)),
         // Only scanned.
-        Space::History | Space::Executions | Space::Changes(_) => {
+        Space::History | Space::Executions | Space::Activities | Space::Changes(_) => {
             options.filter_policy(FilterPolicy::disabled())
         }
     }

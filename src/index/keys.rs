@@ -96,6 +96,11 @@ pub(super) fn client_key(user: &UserId, key: &ClientOrderId) -> Bytes {
     user_key(user, key.as_str().as_bytes())
 }
 
+/// Key of a cash movement.
+pub(super) fn cash(user: &UserId, id: &str) -> Bytes {
+    user_key(user, id.as_bytes())
+}
+
 pub(super) fn external(id: &ExternalOrderId) -> &[u8] {
     id.as_str().as_bytes()
 }

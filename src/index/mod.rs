@@ -25,6 +25,8 @@
 //! | `executions` | order id, execution id | format (1), and what the execution was when it was noted |
 //! | `node` | `g`, day since 1970 (4), order id (16) | empty; an order good till cancelled that was executed on that day (UTC) |
 //! | `accounts` | partition (1 byte), user | the account of the user |
+//! | `cash` | user, 0, id of the cash movement | format (1), kind (1), cents (8), time (8), LSN (8), little endian |
+//! | `activities` | user, 0, LSN (8) | format (1), and what happened to the user's orders and cash, as JSON |
 //! | `changes-F-T` | user, 0, LSN (8) | chunk (8), offset (4), length (4): where `versions-F-T` has the order as this record left it; the highest bit of the length says that the chunk is compressed
 //! | `versions-F-T` | first LSN (8) | orders one after the other, as log records left them, without executions; their size (4, little endian) and an LZ4 block |
 //!
@@ -50,8 +52,10 @@
 //! threads of its own.
 
 mod accounts;
+mod activities;
 mod apply;
 mod candles;
+mod cash;
 mod changes;
 mod day;
 mod error;
@@ -84,6 +88,7 @@ mod store_tests;
 #[cfg(test)]
 mod test_log;
 
+pub use activities::{Activities, Activity, ActivityRequest, ActivityType, OfOrder, What};
 pub use apply::IndexWriter;
 pub use candles::{
     AskExchange, CandleHistorian, CandleHistorySender, CandleMaker, CandleMetrics, CandleOptions,

@@ -27,6 +27,10 @@ pub(crate) enum Space {
     Executions,
     /// Accounts, by partition and user.
     Accounts,
+    /// Deposits and withdrawals, by user and id.
+    Cash,
+    /// What happened to users' orders and cash, by user and LSN.
+    Activities,
     /// Changes of one period, by user and LSN.
     Changes(Period),
     /// Orders as those changes left them, many to a key, by LSN.

@@ -2,7 +2,7 @@
 
 use super::cents::{Overflow, amount, negative, portion, sum, sum_of};
 use super::movement::Movement;
-use crate::types::{PriceCents, Shares, Side, Symbol};
+use crate::types::{PriceCents, Shares, Side, Symbol, divide_half_even};
 
 /// What a user has of one symbol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,6 +92,16 @@ impl Holding {
         if self.shares == 0 { 0 } else { self.cost_cents }
     }
 
+    /// Cost of one share in cents, rounded half to even; of shares owed, what one was sold for. `None`
+    /// without shares.
+    pub fn average_cost_cents(&self) -> Option<i64> {
+        if self.shares == 0 {
+            return None;
+        }
+        let cost = i128::from(self.cost_cents) * i128::from(self.shares.signum());
+        i64::try_from(divide_half_even(cost, i128::from(self.shares).abs())).ok()
+    }
+
     /// Profit realized, in cents; negative for a loss. Without shares, cost that a bust left over
     /// is part of it.
     pub fn realized_profit_cents(&self) -> i64 {
@@ -143,4 +153,19 @@ impl Holding {
 
 fn size(shares: i64) -> Result<i64, Overflow> {
     shares.checked_abs().ok_or(Overflow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn averages_round_half_to_even_for_shares_held_and_owed() {
+        let average = |cost_cents, shares| {
+            Holding { shares, cost_cents, ..Holding::default() }.average_cost_cents()
+        };
+        assert_eq!(average(0, 0), None);
+        assert_eq!((average(101, 2), average(103, 2)), (Some(50), Some(52)));
+        assert_eq!((average(-101, -2), average(-103, -2)), (Some(50), Some(52)));
+    }
 }

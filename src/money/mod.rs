@@ -46,6 +46,7 @@ mod operations;
 mod refusal;
 mod reservation;
 mod stored;
+mod trial_balance;
 
 pub use account::Account;
 pub use cents::Overflow;
@@ -54,6 +55,7 @@ pub use movement::{Ledger, Movement, Posting, Unit};
 pub use refusal::{MAX_CASH_MOVEMENT_CENTS, Refusal};
 pub use reservation::{Held, OrderFunds, Reservation, collar_price};
 pub use stored::{STORED_ACCOUNT_FORMAT, StoredAccountError};
+pub use trial_balance::{SymbolBalance, TrialBalance};
 
 #[cfg(test)]
 mod average_cost_tests;

@@ -45,6 +45,9 @@ const fn words(anomaly: Anomaly) -> &'static str {
         Anomaly::BeyondAccount => {
             "an execution has amounts beyond any account and is not in that of its user"
         }
+        Anomaly::Overdrawn => {
+            "it has made available cash or shares of its user negative; new buys are refused"
+        }
         Anomaly::TakenBack => "the exchange's record proves that an execution does not count",
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct GatedEffect {
     pub(super) effect: Effect,
     /// The last event of its decision: must be durable first.
     pub(super) gate: Lsn,
-    /// The event that made the version which it publishes, if it publishes a new one.
+    /// The event that made the version or moved the account which it publishes, if it is a new one.
     pub(super) change: Option<Lsn>,
     /// The last event before its decision.
     before: Lsn,
@@ -89,6 +89,10 @@ impl CommitGate {
                         "a version that is published was made by an event of its decision"
                     );
                     change = event.map(|place| Lsn(before.0 + 1 + place as u64));
+                }
+                Effect::PublishAccount { event, .. } => {
+                    assert!(*event < events, "an account is moved by an event of its decision");
+                    change = Some(Lsn(before.0 + 1 + *event as u64));
                 }
                 Effect::Query(_) => self.queries += 1,
                 Effect::Submit(_) => submits += 1,
@@ -234,7 +238,7 @@ fn free_count(queue: &VecDeque<GatedEffect>, upto: Lsn) -> usize {
 /// Whether the effect shows somebody an order, which Postgres must have then. An answer without an order shows nothing.
 fn waits_for_postgres(effect: &Effect) -> bool {
     match effect {
-        Effect::Publish { .. } => true,
+        Effect::Publish { .. } | Effect::PublishAccount { .. } => true,
         Effect::ReplyCreate { reply, .. } => match reply {
             CreateReply::Accepted(_)
             | CreateReply::Rejected(_)

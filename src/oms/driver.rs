@@ -13,6 +13,7 @@ use super::admission::Admission;
 use super::alert_log::AlertLog;
 use super::answers::SessionQueues;
 use super::awaited_postgres::AwaitedPostgres;
+use super::cash_ids::CashIds;
 use super::commit_gate::{CommitGate, GatedEffect, Reached};
 use super::error::OmsError;
 use super::kill_switch::KillSwitch;
@@ -28,7 +29,7 @@ use super::reconciler::Reconciler;
 use super::replies::Replies;
 use super::unreadable::UnreadableLog;
 use super::webhook::Webhooks;
-use crate::engine::{Engines, Outbox};
+use crate::engine::{AccountMode, Engines, Outbox};
 use crate::order::{EventEncoder, RECORD_FORMAT_VERSION};
 use crate::sync::Beyond;
 use crate::types::Moment;
@@ -55,6 +56,7 @@ pub(crate) struct Driver {
     pub(super) webhooks: Webhooks,
     pub(super) mass_cancels: MassCancels,
     operator_acts: OperatorActs,
+    cash_ids: CashIds,
     /// The users whom this node serves.
     partitions: Partitions,
     queues: Rc<SessionQueues>,
@@ -113,6 +115,8 @@ impl Driver {
         }
         let submit_window = Duration::from_micros(options.engine.submit_window_micros);
         let (sweep, comparison) = (options.sweep_interval, options.cleanup_interval);
+        let stored = (readers.stored)();
+        let cash_ids = CashIds::recovered(&engines, stored, recovered);
         let mut driver = Self {
             engines,
             outbox: Outbox::new(),
@@ -130,6 +134,7 @@ impl Driver {
             webhooks: Webhooks::default(),
             mass_cancels: MassCancels::default(),
             operator_acts: OperatorActs::default(),
+            cash_ids,
             partitions: if options.is_member { Partitions::none() } else { Partitions::all() },
             queues,
             options,
@@ -139,6 +144,9 @@ impl Driver {
         };
         for order in driver.engines.orders() {
             driver.publisher.note_recovered(order, recovered, now);
+        }
+        for (user, _) in driver.engines.kept_cash_ids() {
+            driver.publisher.note_recovered_cash(user, recovered);
         }
         driver.engines.start(now.wall, &mut driver.outbox);
         assert_eq!(driver.gate.last_event(), recovered, "nothing is decided before the start");
@@ -278,6 +286,9 @@ impl Driver {
         self.publisher.views().note_open_orders(|partition| engines.has_open_orders(partition));
         self.metrics.ended_orders.set(gauge(self.publisher.ended_orders()));
         self.metrics.open_cases.set(gauge(self.engines.open_case_count()));
+        let is_checked = self.options.engine.accounts.mode == AccountMode::Cash;
+        let overdrawn = if is_checked { self.engines.overdrawn_accounts() } else { 0 };
+        self.metrics.overdrawn_accounts.set(gauge(overdrawn));
         self.metrics.unmatched_reports.set(gauge(self.engines.unmatched_reports()));
         self.metrics.waiting_replies.set(gauge(backlog.waiting_replies));
         self.metrics.held_effects.set(gauge(backlog.effects_awaiting_postgres));

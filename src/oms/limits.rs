@@ -18,6 +18,9 @@ pub const FEED_QUEUE_CAPACITY: usize = 16_384;
 pub(super) const WEBHOOK_QUEUE_CAPACITY: usize = 64;
 /// Mass cancels waiting for the one in progress: there are few operators.
 pub(super) const MASS_CANCEL_QUEUE_CAPACITY: usize = 8;
+/// Ids of cash movements that the store does not have yet: minutes of what operators send one by one.
+/// Beyond this, cash moves no more until the store has caught up.
+pub(super) const MAX_CASH_IDS: usize = 65_536;
 /// Requests waiting for an answer. All are answered after the reply timeout, so this is 3 s of the
 /// peak at the default 150 ms, with room for a stall of the log.
 pub(crate) const MAX_WAITING_REPLIES: usize = 32_768;

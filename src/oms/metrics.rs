@@ -50,6 +50,7 @@ pub struct OmsMetrics {
     pub(super) quarantine_full: Counter,
     pub(super) misfits_confirmed: Counter,
     pub(super) beyond_account: Counter,
+    pub(super) overdrawn: Counter,
     pub(super) taken_back: Counter,
     pub(super) reports_given_up: Counter,
     pub(super) report_overflows: Counter,
@@ -58,6 +59,7 @@ pub struct OmsMetrics {
     pub(super) ended_orders: Gauge,
     pub(super) unmatched_reports: Gauge,
     pub(super) open_cases: Gauge,
+    pub(super) overdrawn_accounts: Gauge,
     pub(super) waiting_replies: Gauge,
     pub(super) held_effects: Gauge,
     pub(super) halts: Gauge,
@@ -73,6 +75,11 @@ impl OmsMetrics {
             ("orders_open", "Orders that the exchange may still change", &self.open_orders),
             ("orders_ended_in_memory", "Ended orders still in memory", &self.ended_orders),
             ("orders_open_cases", "Cases in quarantine that wait for a decision", &self.open_cases),
+            (
+                "accounts_overdrawn",
+                "Accounts whose available cash or shares are negative, in cash mode",
+                &self.overdrawn_accounts,
+            ),
             ("orders_held_reports", "Reports about orders not known yet", &self.unmatched_reports),
             ("orders_waiting_replies", "Requests without an answer yet", &self.waiting_replies),
             (
@@ -182,6 +189,11 @@ impl OmsMetrics {
                 "Executions with amounts that no account holds",
                 &self.beyond_account,
             ),
+            (
+                "accounts_became_overdrawn",
+                "Orders that made available cash or shares of their user negative, in cash mode",
+                &self.overdrawn,
+            ),
             ("orders_taken_back", "Executions that a record proved void", &self.taken_back),
             ("orders_reports_given_up", "Unmatched reports that expired", &self.reports_given_up),
             (
@@ -258,6 +270,7 @@ impl OmsMetrics {
                 Anomaly::MisfitConfirmed => self.misfits_confirmed.inc(),
                 Anomaly::TakenBack => self.taken_back.inc(),
                 Anomaly::BeyondAccount => self.beyond_account.inc(),
+                Anomaly::Overdrawn => self.overdrawn.inc(),
             },
             Alert::ReportsExpired { count } => self.reports_given_up.inc_by(count as u64),
             Alert::ReportsOverflowed { count } => self.report_overflows.inc_by(count as u64),

@@ -21,12 +21,14 @@
 //! - The index waits for what memory shows, and so for Postgres. Postgres asks the index for the owner
 //!   of an order that changes long after it was created; it never needs what it does not have itself.
 
+mod account_events;
 mod admission;
 mod alert_log;
 mod alert_words;
 pub(crate) mod answers;
 mod awaited_postgres;
 pub(crate) mod batches;
+mod cash_ids;
 mod circuit;
 mod clock_watch;
 mod commit_gate;

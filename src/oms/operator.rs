@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::{DayFinding, Engines, OperatorReply, Outbox};
+use crate::engine::{CashReply, DayFinding, Engines, MoveCash, OperatorReply, Outbox};
 use crate::order::{CaseOutcome, OpenCase, OperatorAct};
 use crate::types::{OrderId, TimestampMicros, UserId};
 use crate::wal::Lsn;
@@ -40,6 +40,33 @@ pub(super) enum OperatorCommand {
     Decide(Decide),
     Close(OrderId, OperatorAct, oneshot::Sender<OperatorReply>),
     DayEnd(Vec<DayFinding>, oneshot::Sender<()>),
+    Cash(CashCommand),
+}
+
+/// A request to move cash.
+#[derive(Debug)]
+pub(super) struct CashCommand {
+    pub(super) request: MoveCash,
+    /// Where in the log the store was, at least, when it was asked about the id.
+    pub(super) checked_at: Lsn,
+    pub(super) reply: oneshot::Sender<CashReply>,
+}
+
+/// An answer, which has to wait until what was decided is durable.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Decision(OperatorReply, oneshot::Sender<OperatorReply>),
+    Cash(CashReply, oneshot::Sender<CashReply>),
+}
+
+impl Answer {
+    fn send(self) {
+        // The operator may be gone.
+        match self {
+            Self::Decision(answer, reply) => drop(reply.send(answer)),
+            Self::Cash(answer, reply) => drop(reply.send(answer)),
+        }
+    }
 }
 
 /// A decision about a case.
@@ -55,7 +82,9 @@ pub(super) struct Decide {
 /// Decisions that wait for the log.
 #[derive(Debug, Default)]
 pub(super) struct OperatorActs {
-    waiting: VecDeque<(Lsn, OperatorReply, oneshot::Sender<OperatorReply>)>,
+    waiting: VecDeque<(Lsn, Answer)>,
+    /// What was decided up to here has been answered.
+    answered: Lsn,
 }
 
 impl OperatorActs {
@@ -66,7 +95,7 @@ impl OperatorActs {
         engines: &mut Engines,
         now: TimestampMicros,
         out: &mut Outbox,
-    ) -> Option<(OperatorReply, oneshot::Sender<OperatorReply>)> {
+    ) -> Option<Answer> {
         match command {
             OperatorCommand::List(reply) => {
                 // The operator may be gone.
@@ -75,10 +104,14 @@ impl OperatorActs {
             }
             OperatorCommand::Decide(Decide { order_id, number, outcome, act, reply }) => {
                 let done = engines.decide_case(now, (order_id, number), (outcome, act), out);
-                Some((done, reply))
+                Some(Answer::Decision(done, reply))
             }
             OperatorCommand::Close(order_id, act, reply) => {
-                Some((engines.close_order(now, order_id, act, out), reply))
+                let done = engines.close_order(now, order_id, act, out);
+                Some(Answer::Decision(done, reply))
+            }
+            OperatorCommand::Cash(CashCommand { request, reply, .. }) => {
+                Some(Answer::Cash(engines.move_cash(now, request, out), reply))
             }
             OperatorCommand::DayEnd(findings, reply) => {
                 for finding in findings {
@@ -92,25 +125,24 @@ impl OperatorActs {
     }
 
     /// Makes an answer wait until everything up to `last_event` is durable.
-    pub(super) fn gate(
-        &mut self,
-        last_event: Lsn,
-        (answer, reply): (OperatorReply, oneshot::Sender<OperatorReply>),
-    ) {
+    pub(super) fn gate(&mut self, last_event: Lsn, answer: Answer) {
         assert!(
-            self.waiting.back().is_none_or(|(last, ..)| *last <= last_event),
+            self.waiting.back().is_none_or(|(last, _)| *last <= last_event),
             "answers wait in the order of their decisions"
         );
-        self.waiting.push_back((last_event, answer, reply));
+        if last_event <= self.answered {
+            // Nothing was recorded: nothing may come to wake the thread for it.
+            answer.send();
+        } else {
+            self.waiting.push_back((last_event, answer));
+        }
     }
 
     /// Sends the answers that waited for at most this position.
     pub(super) fn answer(&mut self, durable: Lsn) {
-        while let Some((_, answer, reply)) =
-            self.waiting.pop_front_if(|(gate, ..)| *gate <= durable)
-        {
-            // The operator may be gone.
-            let _gone = reply.send(answer);
+        self.answered = self.answered.max(durable);
+        while let Some((_, answer)) = self.waiting.pop_front_if(|(gate, _)| *gate <= durable) {
+            answer.send();
         }
     }
 

@@ -9,6 +9,7 @@
 //! *listing*: each order that has changed since the time of the cursor, once, in its present version.
 //! A time is known in every log, so a listing also resumes a stream that began on another node.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,9 +18,10 @@ use super::order_store::{OrderStore, PostgresStore, StoreUnavailable, ask_index}
 use super::reads::OrderReads;
 use super::views::UserView;
 use crate::index::Index;
+use crate::money::Account;
 use crate::order::Order;
 use crate::stream::{LogMark, OrderCursor, OrderListing};
-use crate::types::{OrderId, TimestampMicros, UserId};
+use crate::types::{OrderId, Symbol, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
 
 /// How far the clocks of two nodes may be apart: what changed so long before a cursor of another
@@ -152,6 +154,26 @@ impl OrderChanges {
         }
     }
 
+    /// The account of a user, if memory says that it has moved after this record, and the symbols whose
+    /// positions have; `None` of them for all. Call it after [`now`](Self::now): it is as new as that, or
+    /// newer.
+    pub(super) fn account_since(
+        &self,
+        user: &UserId,
+        after: Lsn,
+    ) -> Option<(Arc<Account>, Option<BTreeSet<Symbol>>)> {
+        let view = self.0.views().user(user)?;
+        let account = view.account.clone().filter(|_| view.account_moved > after)?;
+        let changed = view.changes.iter().filter(|(lsn, _)| *lsn > after);
+        let symbols = changed.map(|(_, order)| order.symbol).collect();
+        Some((account, (view.changes_from <= after).then_some(symbols)))
+    }
+
+    /// The account of a user as it is now.
+    pub(super) async fn account(&self, user: &UserId) -> Result<Arc<Account>, StoreUnavailable> {
+        self.0.account(user).await
+    }
+
     pub(super) fn store(&self) -> &OrderStore {
         self.0.store()
     }
@@ -178,7 +200,7 @@ impl OrderChanges {
         let shown = self.0.views().shown();
         // Memory has nothing of most users.
         let view = self.0.views().user(user).unwrap_or_default();
-        let cursor = shown.max(view.changed);
+        let cursor = shown.max(view.newest());
         (view, cursor)
     }
 
@@ -203,7 +225,7 @@ impl OrderChanges {
                 Some(ChangesSince::Known(Changes { complete_to, ..Changes::default() }))
             };
         };
-        let newest = shown.max(view.changed);
+        let newest = shown.max(view.newest());
         if after > newest {
             return Some(ChangesSince::Lost);
         }

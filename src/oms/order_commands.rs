@@ -9,13 +9,14 @@ use super::limits::{
     WEBHOOK_QUEUE_CAPACITY,
 };
 use super::mass_cancel::{MassCancelCommand, MassCancelled};
-use super::operator::{Decide, OperatorCommand, Quarantine};
+use super::operator::{CashCommand, Decide, OperatorCommand, Quarantine};
 use super::partitions::{PARTITION_QUEUE_CAPACITY, PartitionCommand};
 use super::stages::OrderStages;
 use super::views::CommittedViews;
 use super::webhook::{LinesDurable, WebhookCommand};
 use crate::engine::{
-    CancelReply, CancelScope, CreateOrder, CreateReply, DayFinding, OperatorReply,
+    CancelReply, CancelScope, CashReply, CreateOrder, CreateReply, DayFinding, MoveCash,
+    OperatorReply,
 };
 use crate::exchange::wire::FeedLine;
 use crate::exchange::{ExchangeClock, Results};
@@ -244,6 +245,21 @@ impl OrderCommands {
     ) -> Result<oneshot::Receiver<()>, Overloaded> {
         let (reply, receiver) = oneshot::channel();
         self.operate(OperatorCommand::DayEnd(findings, reply), receiver)
+    }
+
+    /// Moves cash. Answered when that is durable. `checked_at` is the log position at which the store
+    /// was asked about the id.
+    ///
+    /// # Errors
+    /// [`Overloaded`]: nothing was recorded.
+    pub fn move_cash(
+        &self,
+        request: MoveCash,
+        checked_at: Lsn,
+    ) -> Result<oneshot::Receiver<CashReply>, Overloaded> {
+        let (reply, receiver) = oneshot::channel();
+        let command = CashCommand { request, checked_at, reply };
+        self.operate(OperatorCommand::Cash(command), receiver)
     }
 
     fn operate<T>(

@@ -1,5 +1,6 @@
 //! Encodes changes of orders as events of a shard's streams.
 
+use super::account_events::write_account;
 use super::order_changes::{ChangeId, Changes, ChangesSince, OrderChanges};
 use super::order_store::{OrderStore, PostgresStore, StoreUnavailable};
 use super::order_watch::OrderWatch;
@@ -81,6 +82,12 @@ impl OrderSource for OrderEventFeed {
             Some(ChangesSince::Lost) => WrittenChanges::Lost,
             Some(ChangesSince::Known(known)) => {
                 assert_orders_of(user, known.changes.iter().map(|(_, order)| &**order));
+                // Ahead of the changes: whoever resumes after the id of one has seen what it moved.
+                if to.with_account
+                    && let Some((account, symbols)) = self.changes.account_since(user, after.lsn)
+                {
+                    write_account(to.out, &account, symbols.as_ref());
+                }
                 let (mark, has_more) = self.changes.write(&known, (after, at), to);
                 WrittenChanges::UpTo { cursor: OrderCursor::Position(mark), has_more }
             }
@@ -129,6 +136,11 @@ impl OrderChanges {
         };
         assert_orders_of(&query.user, known.changes.iter().map(|(_, order)| &**order));
         let mut bytes = Vec::new();
+        if query.with_account {
+            // Which record moved it last is not known: it may have been told before.
+            let account = self.account(&query.user).await?;
+            write_account(&mut bytes, &account, None);
+        }
         let to = stored_sink(&mut bytes, query);
         let (mark, has_more) = self.write(&known, (after, None), to);
         let cursor = OrderCursor::Position(mark);
@@ -231,7 +243,8 @@ fn assert_orders_of<'a>(user: &UserId, mut orders: impl Iterator<Item = &'a Orde
 
 /// Room for events that then wait for the client.
 fn stored_sink<'a>(out: &'a mut Vec<u8>, query: &'a StoreQuery) -> EventSink<'a> {
-    EventSink { out, most_bytes: MOST_STORED_BYTES, id_prefix: &query.id_prefix }
+    let StoreQuery { id_prefix, with_account, .. } = query;
+    EventSink { out, most_bytes: MOST_STORED_BYTES, id_prefix, with_account: *with_account }
 }
 
 fn write_without_id(out: &mut Vec<u8>, order: &Order) {
@@ -299,7 +312,7 @@ mod tests {
     }
 
     fn sink(out: &mut Vec<u8>, most_bytes: usize) -> EventSink<'_> {
-        EventSink { out, most_bytes, id_prefix: b"7-1/" }
+        EventSink { out, most_bytes, id_prefix: b"7-1/", with_account: false }
     }
 
     #[test]

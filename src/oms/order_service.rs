@@ -9,15 +9,18 @@ use super::order_commands::OrderCommands;
 use super::order_pages::OrderPage;
 use super::order_store::{OrderStore, StoreUnavailable};
 use super::reads::OrderReads;
-use crate::engine::{CancelReply, CreateOrder, CreateReply, cancel_answer};
-use crate::money::Account;
-use crate::order::{ListedExecution, Order, PageRequest};
-use crate::types::{ClientOrderId, OrderId, UserId};
+use crate::engine::{CancelReply, CashReply, CreateOrder, CreateReply, MoveCash, cancel_answer};
+use crate::index::{Activities, ActivityRequest};
+use crate::money::{Account, TrialBalance};
+use crate::order::{CashTerms, ListedExecution, OperatorAct, Order, PageRequest};
+use crate::types::{CashMovementId, ClientOrderId, OrderId, UserId};
 use crate::wal::Lsn;
 
 /// How often a create checks its key at most. Orders that end and leave memory between the check and
 /// the decision make it unsure.
 const KEY_CHECKS: u32 = 3;
+/// How often the store is asked about the id of a cash movement: memory may forget it meanwhile.
+const MAX_ID_CHECKS: usize = 3;
 
 /// Routes requests about orders, from any thread: creates and cancels to the orders thread, reads
 /// to what it has committed, in memory or in the store.
@@ -148,6 +151,53 @@ impl OrderService {
     /// The store cannot be read.
     pub async fn account(&self, user: &UserId) -> Result<Arc<Account>, StoreUnavailable> {
         self.reads.account(user).await
+    }
+
+    /// Moves cash of a user, once for each id. Answered when it is durable.
+    pub async fn move_cash(
+        &self,
+        user: UserId,
+        id: CashMovementId,
+        (terms, act): (CashTerms, OperatorAct),
+    ) -> CashReply {
+        for _ in 0..MAX_ID_CHECKS {
+            let Ok((checked_at, stored)) = self.reads.cash_terms(&user, &id).await else {
+                return CashReply::Unavailable;
+            };
+            let (user, id, act) = (user.clone(), id.clone(), act.clone());
+            let request = MoveCash { user, id, terms, act, stored };
+            let Ok(reply) = self.commands.move_cash(request, checked_at) else {
+                return CashReply::Unavailable;
+            };
+            match reply.await {
+                Ok(CashReply::CheckAgain) => {}
+                Ok(reply) => return reply,
+                // The process is ending.
+                Err(_gone) => return CashReply::OutcomeUnknown,
+            }
+        }
+        CashReply::Unavailable
+    }
+
+    /// Some of what happened to a user's orders and cash. There may be few or none although there is more:
+    /// what one call looks at is bounded.
+    ///
+    /// # Errors
+    /// The store cannot be read, or is Postgres, which has no activities yet.
+    pub async fn activities(
+        &self,
+        user: &UserId,
+        request: &ActivityRequest,
+    ) -> Result<Activities, StoreUnavailable> {
+        self.reads.activities(user, request).await
+    }
+
+    /// The sums of all accounts, and the last record of the log that they include.
+    ///
+    /// # Errors
+    /// The store cannot be read, or is Postgres, which has no accounts yet.
+    pub async fn trial_balance(&self) -> Result<(Lsn, TrialBalance), StoreUnavailable> {
+        self.reads.trial_balance().await
     }
 
     /// The next of a user's orders that a request selects. There may be few or none of them although there

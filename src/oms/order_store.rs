@@ -10,13 +10,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::index::{EndedOrders, Index, IndexError, IndexReaders, ReusedId};
-use crate::money::Account;
-use crate::order::{ListedExecution, Order, PageRequest, list_executions};
+use crate::index::{
+    Activities, ActivityRequest, EndedOrders, Index, IndexError, IndexReaders, ReusedId,
+};
+use crate::money::{Account, TrialBalance};
+use crate::order::{CashTerms, ListedExecution, Order, PageRequest, list_executions};
 use crate::projection::{
     LogPosition, OrderList, PostgresRead, PostgresReadError, PostgresReads, Progress,
 };
-use crate::types::{ClientOrderId, OrderId, TimestampMicros, UserId};
+use crate::types::{CashMovementId, ClientOrderId, OrderId, TimestampMicros, UserId};
 use crate::wal::{LogId, Lsn};
 
 /// How long memory keeps changes that Postgres has. Without it nearly every change would be read
@@ -162,6 +164,47 @@ impl OrderStore {
                 Ok(Stored { found: found.unwrap_or_default(), as_of: Lsn(0) })
             }
             Self::Postgres(postgres) => postgres.own(postgres.reads.account(user).await),
+        }
+    }
+
+    /// What the id of a cash movement stands for, and up to where in the log the store was, at least.
+    /// Postgres has none yet.
+    pub(super) async fn cash_terms(
+        &self,
+        user: &UserId,
+        id: &CashMovementId,
+    ) -> Result<(Lsn, Option<CashTerms>), StoreUnavailable> {
+        match self {
+            Self::Local(readers) => {
+                let position = readers.index().position();
+                let (user, id) = (user.clone(), id.clone());
+                let found = ask_index(readers, move |index| index.cash_terms(&user, &id)).await?;
+                Ok((position, found))
+            }
+            Self::Postgres(_) => Err(StoreUnavailable),
+        }
+    }
+
+    /// Some of a user's activities. Postgres has none yet.
+    pub(super) async fn activities(
+        &self,
+        user: &UserId,
+        request: &ActivityRequest,
+    ) -> Result<Activities, StoreUnavailable> {
+        match self {
+            Self::Local(readers) => {
+                let (user, request) = (user.clone(), request.clone());
+                ask_index(readers, move |index| index.activities(&user, &request)).await
+            }
+            Self::Postgres(_) => Err(StoreUnavailable),
+        }
+    }
+
+    /// The sums of all accounts, and the last record that they include. Postgres has none yet.
+    pub(super) async fn trial_balance(&self) -> Result<(Lsn, TrialBalance), StoreUnavailable> {
+        match self {
+            Self::Local(readers) => ask_index(readers, Index::trial_balance).await,
+            Self::Postgres(_) => Err(StoreUnavailable),
         }
     }
 

@@ -89,24 +89,25 @@ impl Publisher {
     /// Shows the new versions among these effects, then tells who watches their users.
     pub(super) fn publish(&mut self, free: &[GatedEffect], now: Moment) {
         for GatedEffect { effect, gate, change, .. } in free {
+            if let (Effect::PublishAccount { user, account, .. }, Some(lsn)) = (effect, change) {
+                self.readers.views.publish_moved_account(user, Arc::clone(account), *lsn);
+                self.note_recent(*lsn, user);
+            }
             if let Effect::Publish { order, account, .. } = effect {
                 if let Some(account) = account {
                     // Ahead of its order: who sees the order sees the account.
-                    self.readers.views.publish_account(&order.user, Arc::clone(account));
+                    let (account, lsn) = (Arc::clone(account), change.unwrap_or(*gate));
+                    self.readers.views.publish_account(&order.user, account, lsn);
                 }
                 self.ended.note(order, *gate, now.monotonic);
                 match change {
                     Some(lsn) => {
                         assert!(
-                            self.recent.back().is_none_or(|(last, _)| last < lsn),
-                            "changes are published in log order"
-                        );
-                        assert!(
                             *lsn > self.shown_to,
                             "a change is published before readers are told of its position"
                         );
                         assert!(lsn <= gate, "a change is published once its decision is durable");
-                        self.recent.push_back((*lsn, order.user.clone()));
+                        self.note_recent(*lsn, &order.user);
                         let views = &self.readers.views;
                         views.publish_change(Arc::clone(order), *lsn, self.max_recent_changes);
                     }
@@ -116,8 +117,24 @@ impl Publisher {
         }
         self.readers.watchers.tell(free.iter().filter_map(|gated| match &gated.effect {
             Effect::Publish { order, .. } => Some(&order.user),
+            Effect::PublishAccount { user, .. } => Some(user),
             _ => None,
         }));
+    }
+
+    /// Notes what memory keeps until the store has this record.
+    fn note_recent(&mut self, lsn: Lsn, user: &UserId) {
+        assert!(
+            self.recent.back().is_none_or(|(last, _)| *last < lsn),
+            "changes are published in log order"
+        );
+        self.recent.push_back((lsn, user.clone()));
+    }
+
+    /// Takes note of an account that memory shows already, because the store may lack a cash movement
+    /// of the log up to here.
+    pub(super) fn note_recovered_cash(&mut self, user: &UserId, last_event: Lsn) {
+        self.recent.push_back((last_event, user.clone()));
     }
 
     /// Says that readers see everything up to here.

@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use super::order_store::{OrderStore, StoreUnavailable, Stored, StoredKey};
 use super::views::CommittedViews;
-use crate::money::Account;
-use crate::order::{ListedExecution, Order};
+use crate::index::{Activities, ActivityRequest};
+use crate::money::{Account, TrialBalance};
+use crate::order::{CashTerms, ListedExecution, Order};
 use crate::runtime::timeout;
-use crate::types::{ClientOrderId, OrderId, UserId};
+use crate::types::{CashMovementId, ClientOrderId, OrderId, UserId};
 use crate::wal::Lsn;
 
 /// Longest wait for memory to show what Postgres has: as long as for an answer of Postgres. It takes
@@ -136,6 +137,43 @@ impl OrderReads {
         // It may have moved meanwhile, and somebody may have seen that.
         let newer = in_memory().filter(|newer| newer.version() > stored.version());
         Ok(newer.unwrap_or_else(|| Arc::new(stored)))
+    }
+
+    /// What the store says that the id of a cash movement stands for, and up to where in the log the
+    /// store was, at least.
+    pub(super) async fn cash_terms(
+        &self,
+        user: &UserId,
+        id: &CashMovementId,
+    ) -> Result<(Lsn, Option<CashTerms>), StoreUnavailable> {
+        self.check_readable()?;
+        self.store.cash_terms(user, id).await
+    }
+
+    /// Some of a user's activities, of all that memory shows. The store follows memory: it is awaited.
+    pub(super) async fn activities(
+        &self,
+        user: &UserId,
+        request: &ActivityRequest,
+    ) -> Result<Activities, StoreUnavailable> {
+        self.check_readable()?;
+        let view = self.views.user(user).unwrap_or_default();
+        if let Some(before) = view.changed.max(view.cash_moved).0.checked_sub(1) {
+            let stored = self.store.index().beyond(Lsn(before)).await;
+            stored.map_err(|_too_many| StoreUnavailable)?;
+        }
+        self.store.activities(user, request).await
+    }
+
+    /// The sums of all accounts, of all that memory shows, and the last record that they include. The
+    /// store follows memory: it is awaited.
+    pub(super) async fn trial_balance(&self) -> Result<(Lsn, TrialBalance), StoreUnavailable> {
+        self.check_readable()?;
+        if let Some(before) = self.views.shown().0.checked_sub(1) {
+            let stored = self.store.index().beyond(Lsn(before)).await;
+            stored.map_err(|_too_many| StoreUnavailable)?;
+        }
+        self.store.trial_balance().await
     }
 
     /// The order that a user's idempotency key names.

@@ -140,7 +140,12 @@ pub(crate) fn replay<L>(
         engines.bring_accounts(accounts);
     }
     let views = CommittedViews::since(last);
-    publish(&engines, &views, threads);
+    publish(&engines, (&views, last), threads);
+    for (user, _) in engines.kept_cash_ids() {
+        if let Some(account) = engines.account(user) {
+            views.publish_moved_account(user, Arc::new(account.clone()), last);
+        }
+    }
     let feed_position =
         engines.feed_position().map(|(session, sequence)| (session.clone(), sequence));
     Ok(Recovered { engines, views, wal, feed_position, last_time })
@@ -195,7 +200,7 @@ fn replay_event(engines: &mut Engines, store: &Index, event: &Event) -> Result<(
 }
 
 /// Publishes everything in memory to readers.
-fn publish(engines: &Engines, views: &CommittedViews, threads: usize) {
+fn publish(engines: &Engines, (views, last): (&CommittedViews, wal::Lsn), threads: usize) {
     let next = AtomicU8::new(0);
     in_parallel(threads, || {
         while let Some(partition) = next_partition(&next) {
@@ -204,7 +209,7 @@ fn publish(engines: &Engines, views: &CommittedViews, threads: usize) {
                 if let Some(account) = engines.account(&order.user)
                     && views.user(&order.user).is_none_or(|view| view.account.is_none())
                 {
-                    views.publish_account(&order.user, Arc::new(account.clone()));
+                    views.publish_account(&order.user, Arc::new(account.clone()), last);
                 }
             }
         }

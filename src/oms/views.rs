@@ -67,6 +67,10 @@ pub struct UserView {
     pub(super) changes_from: Lsn,
     /// The last change in this view; 0 if it came from before the start.
     pub(super) changed: Lsn,
+    /// The last record that moved the account, or a later one; 0 if it has not moved since the view began.
+    pub(super) account_moved: Lsn,
+    /// The last cash movement that the store may lack; 0 if it has all.
+    pub(super) cash_moved: Lsn,
 }
 
 impl CommittedViews {
@@ -199,16 +203,24 @@ impl CommittedViews {
         Lsn(self.came_of(user.partition()).load(Ordering::Acquire))
     }
 
-    /// Publishes the account of a user, together with an order of theirs. Only the orders thread
+    /// Publishes the account of a user as this record left it, together with an order of theirs. Only the orders thread
     /// publishes.
-    pub(crate) fn publish_account(&self, user: &UserId, account: Arc<Account>) {
+    pub(crate) fn publish_account(&self, user: &UserId, account: Arc<Account>, lsn: Lsn) {
         let mut view = self.view_mut(user);
         let version = account.version();
-        let before = Arc::make_mut(&mut view).account.replace(account);
+        let view = Arc::make_mut(&mut view);
+        view.account_moved = view.account_moved.max(lsn);
+        let before = view.account.replace(account);
         assert!(
             before.is_none_or(|before| before.version() <= version),
             "an account never goes back for any reader"
         );
+    }
+
+    /// Publishes an account that this cash movement has moved. Only the orders thread publishes.
+    pub(super) fn publish_moved_account(&self, user: &UserId, account: Arc<Account>, lsn: Lsn) {
+        self.publish_account(user, account, lsn);
+        Arc::make_mut(&mut self.view_mut(user)).cash_moved = lsn;
     }
 
     /// The view of a user, who gets one.
@@ -282,23 +294,27 @@ impl CommittedViews {
                 if shown == Some(order.version) {
                     Arc::make_mut(&mut view).orders.remove(&order.order_id);
                 }
-                if view.orders.is_empty() {
-                    // Before the view is removed: a reader that finds none then knows what may be
-                    // missing.
-                    self.0.forgotten.fetch_max(view.changed.0, Ordering::Release);
-                }
-                view.orders.is_empty()
+                self.is_needless(&view)
             }
         };
         if is_last {
-            self.0.users.remove_if(&order.user, |_, view| view.orders.is_empty());
+            self.0.users.remove_if(&order.user, |_, view| view.has_nothing());
         }
+    }
+
+    /// Whether readers find everything in the store that a view has.
+    fn is_needless(&self, view: &UserView) -> bool {
+        if view.has_nothing() {
+            // Before the view is removed: a reader that finds none then knows what may be missing.
+            self.0.forgotten.fetch_max(view.newest().0, Ordering::Release);
+        }
+        view.has_nothing()
     }
 
     /// Removes a user whom another node serves from now on. Only the orders thread calls this.
     pub(super) fn drop_user(&self, user: &UserId) {
         if let Some(view) = self.0.users.get(user) {
-            self.0.forgotten.fetch_max(view.changed.0, Ordering::Release);
+            self.0.forgotten.fetch_max(view.newest().0, Ordering::Release);
         }
         self.0.users.remove(user);
     }
@@ -308,6 +324,14 @@ impl CommittedViews {
     pub(super) fn forget_changes(&self, user: &UserId, stored: Lsn) {
         // The user's last order has left memory.
         let Some(mut view) = self.0.users.get_mut(user) else { return };
+        if view.cash_moved > Lsn(0) && view.cash_moved <= stored {
+            Arc::make_mut(&mut view).cash_moved = Lsn(0);
+            if self.is_needless(&view) {
+                drop(view);
+                self.0.users.remove_if(user, |_, view| view.has_nothing());
+                return;
+            }
+        }
         let count = view.changes.partition_point(|(lsn, _)| *lsn <= stored);
         // Forgotten already, with an earlier change.
         let Some(&(last, _)) = count.checked_sub(1).and_then(|last| view.changes.get(last)) else {
@@ -327,6 +351,17 @@ impl CommittedViews {
 }
 
 impl UserView {
+    /// The last record in this view; 0 if it came from before the start.
+    pub(super) fn newest(&self) -> Lsn {
+        self.changed.max(self.account_moved)
+    }
+
+    /// Whether it has nothing that the store lacks: an account moves with an order of the view, or with
+    /// cash.
+    fn has_nothing(&self) -> bool {
+        self.orders.is_empty() && self.cash_moved == Lsn(0)
+    }
+
     /// What holds between the recent changes and the positions that they lie between.
     pub(super) fn assert_changes(&self) {
         let (oldest, newest) = (self.changes.first(), self.changes.last());

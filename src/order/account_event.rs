@@ -24,6 +24,21 @@ pub struct CashMoved {
     pub reason: CompactString,
 }
 
+/// What a cash movement does. One id stands for one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CashTerms {
+    pub kind: CashMovementKind,
+    /// Positive, also for a withdrawal.
+    pub cents: i64,
+}
+
+impl CashMoved {
+    /// What it does.
+    pub fn terms(&self) -> CashTerms {
+        CashTerms { kind: self.kind, cents: self.cents }
+    }
+}
+
 /// Why cash moves. Append new kinds at the end: the position is part of the format.
 #[derive(
     Debug,

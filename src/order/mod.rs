@@ -29,7 +29,7 @@ mod transition;
 mod user_field;
 
 pub use account_event::{
-    AccountAdopted, AccountSource, AccountsBegun, CashMoved, CashMovementKind,
+    AccountAdopted, AccountSource, AccountsBegun, CashMoved, CashMovementKind, CashTerms,
 };
 pub use case::{
     Case, CaseCause, CaseDecision, CaseOutcome, MAX_CASE_TEXT_BYTES, MAX_OPEN_CASES, OpenCase,

@@ -65,6 +65,8 @@ pub enum Anomaly {
     TakenBack,
     /// An execution has amounts that no account holds: it is not in the account of its user.
     BeyondAccount,
+    /// Available cash or shares of the order's user have become negative.
+    Overdrawn,
 }
 
 /// The table's entry for a pair.

@@ -19,6 +19,8 @@ pub(super) enum Action {
     MassCancel,
     /// An operator halts new orders, or lifts halts.
     Halt,
+    /// An operator deposits or withdraws cash.
+    MoveCash,
     /// The exchange posts lines to us.
     Webhook,
     /// A user disconnects before the answer.

@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::exchange::Exchange;
 use super::invariant::{Checked, Invariant, broken, ensure};
 use super::profile::MAX_RESERVE_SEGMENTS;
+use super::second_book::SecondBook;
 use crate::engine::{AccountMode, EngineOptions, Engines};
 use crate::money::{Account, Reservation};
 use crate::order::{
@@ -73,6 +74,8 @@ pub(super) struct DurableLog {
     recorded: BTreeMap<(OrderId, u64), Lsn>,
     /// The position of Postgres, if it is awaited: as the simulation knows it, not the process.
     pub(super) postgres: Option<Lsn>,
+    /// What money is by the log's events alone.
+    book: SecondBook,
     /// What became durable, for the trace.
     pub(super) notes: Vec<(Option<OrderId>, String)>,
 }
@@ -101,6 +104,7 @@ impl DurableLog {
             refilled: BTreeMap::new(),
             recorded: BTreeMap::new(),
             postgres: None,
+            book: SecondBook::default(),
             notes: Vec::new(),
         }
     }
@@ -182,8 +186,14 @@ impl DurableLog {
             }
             Event::FeedPosition(position) => self.moved(position, exchange),
             Event::Adopted(_) => unreachable!("a single node adopts nothing"),
-            Event::CashMoved(_) | Event::AccountAdopted(_) | Event::AccountsBegun(_) => Ok(()),
+            Event::CashMoved(moved) => self.book.move_cash(moved, &self.engines),
+            Event::AccountAdopted(_) | Event::AccountsBegun(_) => Ok(()),
         }
+    }
+
+    /// What money is by the log's events alone.
+    pub(super) fn book(&self) -> &SecondBook {
+        &self.book
     }
 
     /// Times of changes never go back, whatever the wall clock does.
@@ -251,8 +261,16 @@ impl DurableLog {
             self.refilled.insert(order_id, order.version);
         }
         match effect {
-            Some(ExecutionEffect::Counts(fill)) => self.counts(order_id, &fill, exchange)?,
+            Some(ExecutionEffect::Counts(fill)) => {
+                self.counts(order_id, &fill, exchange)?;
+                if let Some(order) = self.engines.order(order_id) {
+                    self.book.count(order, &fill, &self.engines)?;
+                }
+            }
             Some(ExecutionEffect::Void { execution_id, taken_back }) => {
+                if let Some(order) = self.engines.order(order_id) {
+                    self.book.void(order, &execution_id, &self.engines)?;
+                }
                 if taken_back {
                     check_taken_back(order_id, &execution_id, exchange)?;
                 }

@@ -90,6 +90,12 @@ pub enum Invariant {
     CreatedIsPaid,
     /// Money follows from orders.
     MoneyIsTheOrders,
+    /// Ids move cash once.
+    CashMovesOnce,
+    /// Withdrawals are paid.
+    WithdrawnIsThere,
+    /// Overdrawn accounts are known.
+    OverdrawnIsCounted,
     /// Users have one node.
     OneNodeServes,
     /// All users have a node.
@@ -156,6 +162,9 @@ impl Invariant {
             Self::MoneyIsTheOrders => {
                 "accounts are what the executions that count and the open orders make of them"
             }
+            Self::CashMovesOnce => "an id moves the cash of its user once, and as it was answered",
+            Self::WithdrawnIsThere => "only cash that is available is withdrawn",
+            Self::OverdrawnIsCounted => "overdrawn accounts are counted",
             Self::OneNodeServes => "at most one node serves a user at any moment",
             Self::EverybodyIsServed => {
                 "once the faults stop, the nodes serve even shares of all users"

@@ -71,6 +71,7 @@ mod readers;
 mod records;
 mod replies;
 mod rot;
+mod second_book;
 mod sessions;
 mod streams;
 mod trace;

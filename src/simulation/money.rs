@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::invariant::{Checked, Invariant, ensure};
 use crate::engine::Engines;
 use crate::index::Index;
-use crate::money::{Account, Held};
+use crate::money::{Account, Reservation};
 use crate::types::{Side, Symbol, UserId};
 
 /// What a user has, as far as it follows from the orders alone.
@@ -44,10 +44,13 @@ pub(super) fn check_by_orders(log: &Engines) -> Checked {
     for order in log.orders() {
         let figures = expected.entry(&order.user).or_default();
         let holding = figures.holdings.entry(order.symbol).or_default();
-        match order.funds().held() {
-            Ok(Held::Cash(cents)) => figures.reserved_cents += i128::from(cents),
-            Ok(Held::Shares(_, shares)) => holding.1 += i128::from(shares),
-            Ok(Held::Nothing) | Err(_) => {}
+        let left = i128::from(order.num_shares.saturating_sub(order.filled_shares));
+        match order.reservation {
+            Reservation::Cash(price) if order.is_open() => {
+                figures.reserved_cents += left * i128::from(price.cents());
+            }
+            Reservation::Shares if order.is_open() => holding.1 += left,
+            Reservation::Cash(_) | Reservation::Shares | Reservation::Nothing => {}
         }
         let sign = match order.side {
             Side::Buy => 1,

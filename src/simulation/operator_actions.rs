@@ -9,10 +9,16 @@ use super::trace::say;
 use super::world::World;
 use crate::exchange::wire::{FeedLine, FeedLineType};
 use crate::oms::{CancelScope, Halts};
-use crate::types::{Symbol, UserId};
+use crate::order::{CashMovementKind, CashTerms};
+use crate::types::{CashMovementId, Symbol, UserId};
 
 /// The newest lines, which the exchange may still post.
 const NEWEST_LINES: usize = 12;
+
+/// Ids of cash movements of a user.
+const CASH_IDS: usize = 24;
+/// The smallest of them, in cents.
+const CASH_STEP_CENTS: i64 = 30_000;
 
 impl World<'_> {
     fn some_user(&mut self) -> Option<UserId> {
@@ -45,6 +51,31 @@ impl World<'_> {
         let (all, users, symbols) = (halts.all, &halts.users, &halts.symbols);
         say!(self.trace, "an operator halts all: {all}, {users:?}, {symbols:?}");
         self.machine.kill_switch.put_in_force(Arc::new(halts));
+        true
+    }
+
+    /// Moves cash under one of a few ids, which stands for one movement nearly always.
+    pub(super) fn move_cash(&mut self) -> bool {
+        let number = self.dice.below(CASH_IDS);
+        let (Some(user), Ok(id)) = (self.some_user(), CashMovementId::new(&format!("c{number}")))
+        else {
+            return false;
+        };
+        let is_other = self.dice.percent(10);
+        let kind = match number % 3 {
+            0 => CashMovementKind::Withdrawal,
+            _ => CashMovementKind::Deposit,
+        };
+        let steps = match number % 4 {
+            0 => 3,
+            1 => 2,
+            _ => 1,
+        };
+        let cents = CASH_STEP_CENTS * steps + i64::from(is_other);
+        let Some(node) = &self.node else { return false };
+        let terms = CashTerms { kind, cents };
+        say!(self.trace, "an operator moves cash of {user} under {id}: {terms:?}");
+        self.others.move_cash(&node.service, (user, id, terms));
         true
     }
 

@@ -1,15 +1,20 @@
 //! The other callers of the process: operators who cancel and halt, and the exchange that posts
 //! lines to us.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use super::durable::DurableLog;
 use super::exchange::Exchange;
 use super::invariant::{Checked, Invariant, broken, ensure};
+use super::node::Node;
 use super::published::PublishedLine;
+use crate::engine::CashReply;
 use crate::exchange::PostedLines;
-use crate::oms::{CancelScope, LinesDurable, MassCancelled, OrderCommands};
-use crate::order::Order;
+use crate::oms::{CancelScope, LinesDurable, MassCancelled, OrderCommands, OrderService};
+use crate::order::{CashTerms, OperatorAct, Order};
+use crate::types::{CashMovementId, UserId};
 use crate::wal::Lsn;
 
 /// All of them who wait for an answer.
@@ -17,6 +22,15 @@ use crate::wal::Lsn;
 pub(super) struct Others {
     mass_cancels: Vec<MassCancel>,
     posts: Vec<Post>,
+    cash: Vec<CashAsked>,
+}
+
+/// A movement of cash that an operator has asked for.
+struct CashAsked {
+    user: UserId,
+    id: CashMovementId,
+    terms: CashTerms,
+    answer: Pin<Box<dyn Future<Output = CashReply>>>,
 }
 
 struct MassCancel {
@@ -62,23 +76,43 @@ impl Others {
         }
     }
 
+    /// Moves cash of a user.
+    pub(super) fn move_cash(
+        &mut self,
+        service: &OrderService,
+        (user, id, terms): (UserId, CashMovementId, CashTerms),
+    ) {
+        let (service, whose, named) = (service.clone(), user.clone(), id.clone());
+        let act = OperatorAct { by: "carol".into(), reason: "by hand".into() };
+        let answer = Box::pin(async move { service.move_cash(whose, named, (terms, act)).await });
+        self.cash.push(CashAsked { user, id, terms, answer });
+    }
+
     pub(super) fn waiting_count(&self) -> usize {
-        self.mass_cancels.len() + self.posts.len()
+        self.mass_cancels.len() + self.posts.len() + self.cash.len()
     }
 
     /// The process has ended.
     pub(super) fn cut_all(&mut self) {
         self.mass_cancels.clear();
         self.posts.clear();
+        self.cash.clear();
     }
 
     /// Checks the answers that have come.
     pub(super) fn take_answers(
         &mut self,
-        durable: &DurableLog,
-        exchange: &Exchange,
+        (durable, exchange): (&DurableLog, &Exchange),
+        node: &Node,
     ) -> Checked<Vec<&'static str>> {
         let mut words = Vec::new();
+        for mut waiting in std::mem::take(&mut self.cash) {
+            let mut context = Context::from_waker(Waker::noop());
+            match waiting.answer.as_mut().poll(&mut context) {
+                Poll::Ready(reply) => words.push(check_cash(&waiting, &reply, durable, node)?),
+                Poll::Pending => self.cash.push(waiting),
+            }
+        }
         for waiting in std::mem::take(&mut self.mass_cancels) {
             match waiting.answer.try_recv() {
                 Ok(MassCancelled { is_shown, .. }) => {
@@ -128,6 +162,41 @@ fn check_shown(orders: &[Arc<Order>], durable: &DurableLog) -> Checked {
         })?;
     }
     Ok(())
+}
+
+/// What an operator is told about cash is in the log, and read by everybody.
+fn check_cash(
+    asked: &CashAsked,
+    reply: &CashReply,
+    durable: &DurableLog,
+    node: &Node,
+) -> Checked<&'static str> {
+    let CashAsked { user, id, terms, .. } = asked;
+    let (expected, words) = match reply {
+        CashReply::Moved(_) => (*terms, "cash moved"),
+        CashReply::Repeated(_) => (*terms, "cash moved before"),
+        CashReply::Conflict(first) => (*first, "ids of other cash movements"),
+        CashReply::Refused(_) => return Ok("withdrawals refused"),
+        CashReply::NoRoom => return Ok("cash movements refused for room"),
+        CashReply::Unavailable => return Ok("cash movements refused"),
+        CashReply::NoAccounts | CashReply::CheckAgain | CashReply::OutcomeUnknown => {
+            return Err(broken(Invariant::OneAnswer, format!("{id} of {user}: {reply:?}")));
+        }
+    };
+    let recorded = durable.book().cash_terms(user, id);
+    ensure(recorded == Some(expected), Invariant::CashMovesOnce, || {
+        format!("{id} of {user} is answered with {reply:?}, durable is {recorded:?}")
+    })?;
+    if let CashReply::Moved(account) | CashReply::Repeated(account) = reply {
+        let shown = node.views().user(user).and_then(|view| view.account.clone());
+        let stored = || node.index.account(user).ok().flatten().map(Arc::new);
+        let read = shown.or_else(stored);
+        let is_new = read.as_ref().is_some_and(|read| read.version() >= account.version());
+        ensure(is_new, Invariant::AnswerIsReadable, || {
+            format!("{id} of {user} is answered with {account:?}, {read:?} is read")
+        })?;
+    }
+    Ok(words)
 }
 
 fn check_mass_cancel(orders: &[Arc<Order>], durable: &DurableLog) -> Checked {

@@ -20,6 +20,7 @@ const WEIGHTS: &[(Action, u64, bool)] = &[
     (Action::PollClients, 30, false),
     (Action::MassCancel, 2, true),
     (Action::Halt, 1, true),
+    (Action::MoveCash, 12, true),
     (Action::Webhook, 20, true),
     (Action::HangUp, 5, true),
     (Action::Slice, 160, false),

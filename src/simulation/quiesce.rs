@@ -321,6 +321,11 @@ impl World<'_> {
             })?;
         }
         check_accounts(log, memory, &node.index)?;
+        let overdrawn = log.accounts().filter(|(_, account)| account.is_overdrawn()).count();
+        let counted = memory.overdrawn_accounts();
+        ensure(counted == overdrawn, Invariant::OverdrawnIsCounted, || {
+            format!("{overdrawn} accounts are overdrawn, {counted} are counted")
+        })?;
         ensure(memory.open_orders() == log.open_orders(), Invariant::MemoryIsTheLog, || {
             format!("open orders: {} and {}", memory.open_orders(), log.open_orders())
         })?;

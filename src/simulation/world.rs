@@ -145,6 +145,7 @@ impl<'a> World<'a> {
             Action::HangUp => Ok(self.hang_up()),
             Action::MassCancel => Ok(self.mass_cancel()),
             Action::Halt => Ok(self.halt()),
+            Action::MoveCash => Ok(self.move_cash()),
             Action::Webhook => Ok(self.post_lines()),
             Action::Slice => self.slice(),
             Action::WriteLog => self.write_log(),
@@ -267,7 +268,7 @@ impl<'a> World<'a> {
             }
             self.trace.count(answered.words);
         }
-        for words in self.others.take_answers(durable, exchange)? {
+        for words in self.others.take_answers((durable, exchange), node)? {
             say!(self.trace, "  {words}");
             self.trace.count(words);
         }

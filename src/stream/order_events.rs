@@ -48,6 +48,8 @@ pub(super) struct OrderEvents {
     /// What the ids of events begin with: the last position in the feed that the client was told,
     /// and a separator. Empty on a stream without prices.
     id_prefix: Vec<u8>,
+    /// Whether `account` and `position` events are wanted too.
+    with_account: bool,
     progress: OrderProgress,
     /// The store is being asked for the changes after the cursor.
     is_querying: bool,
@@ -76,6 +78,8 @@ pub struct StoreQuery {
     pub after: OrderCursor,
     /// What the ids of the events begin with.
     pub id_prefix: Vec<u8>,
+    /// Whether `account` and `position` events are wanted too.
+    pub with_account: bool,
 }
 
 /// What the store answered.
@@ -115,7 +119,13 @@ impl OrderEvents {
             OrdersFrom::Cursor(cursor) => (cursor, None),
         };
         let progress = OrderProgress { cursor, opening, has_news: true, owes_reset };
-        Self { user, id_prefix, progress, is_querying: false, stored: None }
+        let with_account = false;
+        Self { user, id_prefix, with_account, progress, is_querying: false, stored: None }
+    }
+
+    /// The same, with or without `account` and `position` events.
+    pub(super) fn with_account(self, with_account: bool) -> Self {
+        Self { with_account, ..self }
     }
 
     /// Whose orders.
@@ -245,7 +255,7 @@ impl OrderEvents {
         source: &dyn OrderSource,
         out: &mut Vec<u8>,
     ) -> Option<OrderCursor> {
-        let to = sink(out, &self.id_prefix);
+        let to = self.sink(out);
         let OpenOrders { next, cursor } = source.write_open(&self.user, opening.after, to);
         // The first of the open orders was read earlier, or just now.
         let cursor = opening.cursor.unwrap_or(cursor);
@@ -270,7 +280,7 @@ impl OrderEvents {
         assert!(self.progress.opening.is_none(), "changes follow the open orders");
         assert!(!self.is_querying, "the store is asked one thing at a time");
         let after = &self.progress.cursor;
-        match source.write_changes(&self.user, after, sink(out, &self.id_prefix)) {
+        match source.write_changes(&self.user, after, self.sink(out)) {
             WrittenChanges::UpTo { cursor, has_more } => {
                 assert!(
                     !has_more || cursor != *after,
@@ -283,17 +293,19 @@ impl OrderEvents {
             WrittenChanges::Stored => {
                 self.is_querying = true;
                 let (user, after) = (self.user.clone(), after.clone());
-                return Some(StoreQuery { stream, user, after, id_prefix: self.id_prefix.clone() });
+                let (id_prefix, with_account) = (self.id_prefix.clone(), self.with_account);
+                return Some(StoreQuery { stream, user, after, id_prefix, with_account });
             }
         }
         None
     }
-}
 
-/// Room for the rest of a send.
-fn sink<'a>(out: &'a mut Vec<u8>, id_prefix: &'a [u8]) -> EventSink<'a> {
-    // Where a `reset` has just filled the send, one more event ends it: a sink without room would be
-    // left empty, as if there were nothing to write.
-    let most_bytes = MAX_SEND_BYTES.saturating_sub(out.len()).max(1);
-    EventSink { out, most_bytes, id_prefix }
+    /// Room for the rest of a send.
+    fn sink<'a>(&'a self, out: &'a mut Vec<u8>) -> EventSink<'a> {
+        // Where a `reset` has just filled the send, one more event ends it: a sink without room would
+        // be left empty, as if there were nothing to write.
+        let most_bytes = MAX_SEND_BYTES.saturating_sub(out.len()).max(1);
+        let (id_prefix, with_account) = (&self.id_prefix, self.with_account);
+        EventSink { out, most_bytes, id_prefix, with_account }
+    }
 }

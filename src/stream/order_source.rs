@@ -83,6 +83,8 @@ pub struct EventSink<'a> {
     pub most_bytes: usize,
     /// What ids begin with.
     pub id_prefix: &'a [u8],
+    /// Whether `account` and `position` events are wanted too.
+    pub with_account: bool,
 }
 
 /// Whose orders have changed.

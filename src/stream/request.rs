@@ -46,6 +46,8 @@ pub struct OrderWish {
     pub user: UserId,
     /// Where they begin.
     pub from: OrdersFrom,
+    /// Whether `account` and `position` events are wanted too.
+    pub with_account: bool,
 }
 
 /// Why a connection did not become a stream. Its socket is closed.

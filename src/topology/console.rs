@@ -52,6 +52,11 @@ impl Write for Console {
 
 /// Says on standard error why the program ends. Where nobody can hear it, it ends all the same.
 pub fn complain(what: &str) {
+    note(&format!("error: {what}"));
+}
+
+/// Says something on standard error, beside what a subcommand prints.
+pub(super) fn note(what: &str) {
     let _unheard =
-        write_within(io::stderr().as_fd(), format!("error: {what}\n").as_bytes(), WRITE_PATIENCE);
+        write_within(io::stderr().as_fd(), format!("{what}\n").as_bytes(), WRITE_PATIENCE);
 }

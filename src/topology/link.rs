@@ -51,7 +51,7 @@ const MEMBER_UNMATCHED_REPORT_AGE_MICROS: u64 = 5_000_000;
 
 /// Timings of the engines.
 pub(super) fn engine_options(arguments: &ServeArgs) -> EngineOptions {
-    let accounts = arguments.accounts.rules();
+    let accounts = arguments.account_rules();
     let options = EngineOptions { accounts, ..arguments.link.engine_options() };
     if !arguments.is_member() {
         return options;

@@ -58,7 +58,7 @@ mod webhook;
 pub use console::{Console, complain};
 pub use exchange::run_exchange;
 pub use logging::{Log, LogError};
-pub use operator_client::{OperatorError, close_order, quarantine};
+pub use operator_client::{OperatorError, account, close_order, quarantine};
 pub use postgres::servers;
 pub use reconcile::{ReconcileError, reconcile};
 pub use serve::serve;

@@ -2,7 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::config::{ActArgs, AdminArgs, CaseArgs, CloseOrderArgs, QuarantineCommand};
+use super::console::note;
+use crate::config::{
+    AccountCommand, ActArgs, AdminArgs, CaseArgs, CloseOrderArgs, MoveCashArgs, QuarantineCommand,
+    ShowAccountArgs,
+};
+use crate::types::UserId;
 
 /// Why a decision did not get there.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +49,42 @@ pub fn quarantine(command: &QuarantineCommand) -> Result<Value, OperatorError> {
 /// The server cannot be reached, or refuses.
 pub fn close_order(arguments: &CloseOrderArgs) -> Result<Value, OperatorError> {
     post(&format!("orders/{}/close", arguments.order_id), &arguments.act)
+}
+
+/// Moves cash of a user, or shows their account. Gives what the server answers.
+///
+/// # Errors
+/// The server cannot be reached, or refuses.
+pub fn account(command: &AccountCommand) -> Result<Value, OperatorError> {
+    match command {
+        AccountCommand::Show(ShowAccountArgs { user, admin }) => {
+            let url = format!("{}/{}", admin.admin_url, path_of(user));
+            answer(&url, agent().get(&url).call())
+        }
+        AccountCommand::Deposit(arguments) => move_cash(arguments, "deposits"),
+        AccountCommand::Withdraw(arguments) => move_cash(arguments, "withdrawals"),
+    }
+}
+
+fn move_cash(arguments: &MoveCashArgs, name: &str) -> Result<Value, OperatorError> {
+    let MoveCashArgs { user, amount, id, act: ActArgs { by, reason, admin } } = arguments;
+    let id = id.as_ref().map_or_else(drawn_id, |id| id.as_str().to_owned());
+    let url = format!("{}/{}/{name}", admin.admin_url, path_of(user));
+    let body = json!({ "id": id, "amountInCents": amount.cents(), "by": by, "reason": reason });
+    answer(&url, agent().post(&url).send_json(body))
+}
+
+/// Printed before it is used: whoever gets no answer repeats the command with it.
+fn drawn_id() -> String {
+    let id = format!("{:032x}", rand::random::<u128>());
+    note(&format!("id: {id}"));
+    id
+}
+
+/// The path of a user's account.
+fn path_of(user: &UserId) -> String {
+    let mut path = url::form_urlencoded::byte_serialize(user.as_str().as_bytes());
+    format!("accounts/{}", path.by_ref().collect::<String>())
 }
 
 fn decide(arguments: &CaseArgs, outcome: &str) -> Result<Value, OperatorError> {

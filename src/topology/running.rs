@@ -204,7 +204,7 @@ impl Running {
             health,
             peers: launch.know_peers(partitions, start.peers_secret),
             accounts: AccountSettings {
-                rules: arguments.accounts.rules(),
+                rules: arguments.account_rules(),
                 market_price_age: arguments.accounts.market_price_age(),
             },
         };

@@ -36,7 +36,7 @@ pub fn serve(arguments: &ServeArgs, logging: &Log) -> Result<(), ServeError> {
         let path = arguments.data_dir.path().to_path_buf();
         return Err(ServeError::DirectoryOfMember { path });
     }
-    if arguments.accounts.rules().mode == AccountMode::Cash && arguments.is_member() {
+    if arguments.account_rules().mode == AccountMode::Cash && arguments.is_member() {
         return Err(ServeError::CashInCluster);
     }
     let secret = configured_secret(arguments).map_err(ServeError::Secret)?;

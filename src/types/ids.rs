@@ -244,6 +244,10 @@ external_id! {
     ClientOrderId
 }
 external_id! {
+    /// Names a deposit or withdrawal of a user, for good.
+    CashMovementId
+}
+external_id! {
     /// The exchange's order id.
     ExternalOrderId
 }

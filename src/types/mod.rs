@@ -14,8 +14,8 @@ mod within_line;
 
 pub use backoff::Backoff;
 pub use ids::{
-    ClientOrderId, ExecutionId, ExternalOrderId, MAX_EXTERNAL_ID_BYTES, MAX_USER_ID_BYTES, OrderId,
-    USER_PARTITIONS, UserId, UserPartition,
+    CashMovementId, ClientOrderId, ExecutionId, ExternalOrderId, MAX_EXTERNAL_ID_BYTES,
+    MAX_USER_ID_BYTES, OrderId, USER_PARTITIONS, UserId, UserPartition,
 };
 pub use log_throttle::LogThrottle;
 pub use money::{

@@ -1,6 +1,9 @@
 //! Tests of the whole program from outside: the real binary, real clients, failing servers. One
 //! behaviour per file; `support` has shared code.
 
+mod account_activities;
+mod account_cash;
+mod account_stream;
 mod accounts;
 mod bad_input;
 mod browser;

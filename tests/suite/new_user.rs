@@ -43,7 +43,7 @@ fn watch_with_curl(server: &Server, token: &str, symbols: [&str; 2], wanted: usi
 #[test]
 fn a_new_users_first_day_survives_a_kill() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path(), &["--speed", "20"]);
+    let server = Server::start(data.path(), &["--speed", "20", "--account-mode", "cash"]);
     let alice = server.user(data.path(), "alice");
 
     watch_with_curl(&server, &alice.token, ["SPY", "BAC"], 2);

@@ -1,4 +1,5 @@
-//! The routes of accounts: `GET /account`, `GET /positions`, `GET /positions/:symbol`.
+//! The routes of accounts: `GET /account`, `GET /positions`, `GET /positions/:symbol`, `GET
+//! /portfolio`.
 
 use std::sync::Arc;
 
@@ -7,12 +8,12 @@ use serde::Serialize;
 
 use super::orders::store_unavailable;
 use crate::engine::AccountMode;
-use crate::http::app::App;
+use crate::http::app::{App, Site};
 use crate::http::call::Call;
 use crate::http::problem::{HttpResponse, Problem, excerpt, json_response};
 use crate::http::query::Query;
 use crate::money::{Account, Holding};
-use crate::types::{Symbol, SymbolIndex, divide_half_even};
+use crate::types::{Symbol, SymbolIndex, UserId};
 
 /// Cash, and what all positions come to.
 #[derive(Serialize)]
@@ -75,7 +76,7 @@ impl Position {
             available_shares: holding.available_shares(),
             reserved_shares: holding.reserved_shares(),
             cost_in_cents: cost,
-            average_cost_in_cents: average(cost, shares),
+            average_cost_in_cents: holding.average_cost_cents(),
             price_in_cents: prices.last,
             market_value_in_cents: value,
             realized_profit_in_cents: holding.realized_profit_cents(),
@@ -92,15 +93,6 @@ impl Position {
 /// Saturates only for shares that no real account has.
 fn product(shares: i64, cents: i64) -> i64 {
     shares.saturating_mul(cents)
-}
-
-/// Cost of one share, rounded half to even. Of shares owed, what one was sold for.
-fn average(cost_cents: i64, shares: i64) -> Option<i64> {
-    if shares == 0 {
-        return None;
-    }
-    let cost = i128::from(cost_cents) * i128::from(shares.signum());
-    i64::try_from(divide_half_even(cost, i128::from(shares).abs())).ok()
 }
 
 impl AccountSummary {
@@ -146,6 +138,23 @@ pub(in crate::http) async fn positions(app: &App, call: &Call) -> Result<HttpRes
     Ok(json_response(StatusCode::OK, &Positions { positions }))
 }
 
+/// Cash, and all positions.
+#[derive(Serialize)]
+struct Portfolio {
+    account: AccountSummary,
+    positions: Vec<Position>,
+}
+
+/// `GET /portfolio`: the account and its positions, of one moment.
+pub(in crate::http) async fn portfolio(app: &App, call: &Call) -> Result<HttpResponse, Problem> {
+    Query::none(&call.head.uri)?;
+    let account = account_of(app, call).await?;
+    let mut positions = positions_of(app, &account).await;
+    let summary = AccountSummary::of(&account, &positions, app.site.accounts.rules.mode);
+    positions.retain(Position::is_held);
+    Ok(json_response(StatusCode::OK, &Portfolio { account: summary, positions }))
+}
+
 /// `GET /positions/:symbol`: also one that was sold, with the profit made.
 pub(in crate::http) async fn position(
     app: &App,
@@ -160,40 +169,80 @@ pub(in crate::http) async fn position(
     if holding == Holding::default() {
         return Err(unknown());
     }
-    let index = index_of(app, symbol);
+    let index = index_of(&app.site, symbol);
     app.await_prices(index.as_slice()).await;
-    let position = Position::of(symbol, &holding, prices_of(app, index));
+    let position = Position::of(symbol, &holding, prices_of(&app.site, index));
     Ok(json_response(StatusCode::OK, &position))
 }
 
-/// The account of who asks. One that has not begun has what its first order begins it with.
 async fn account_of(app: &App, call: &Call) -> Result<Arc<Account>, Problem> {
-    let account = app.site.orders.account(&call.user).await.map_err(store_unavailable)?;
-    let rules = &app.site.accounts.rules;
+    account_of_user(&app.site, &call.user).await
+}
+
+/// The account of a user. One that has not begun has what its first order begins it with.
+pub(in crate::http) async fn account_of_user(
+    site: &Site,
+    user: &UserId,
+) -> Result<Arc<Account>, Problem> {
+    check_kept(site)?;
+    let account = site.orders.account(user).await.map_err(store_unavailable)?;
+    let rules = &site.accounts.rules;
     let is_new = *account == Account::default();
     let begins = is_new && rules.mode == AccountMode::Cash && rules.opening_cents > 0;
     Ok(if begins { Arc::new(Account::opened_with(rules.opening_cents)) } else { account })
 }
 
+/// That this server keeps accounts.
+pub(in crate::http) fn check_kept(site: &Site) -> Result<(), Problem> {
+    if site.peers.is_none() { Ok(()) } else { Err(no_accounts()) }
+}
+
+pub(in crate::http) fn no_accounts() -> Problem {
+    let detail = "Nodes that share users do not keep accounts yet.";
+    Problem::new(StatusCode::NOT_IMPLEMENTED, "no_accounts", detail)
+}
+
 /// All positions of an account, those that were sold included.
 async fn positions_of(app: &App, account: &Account) -> Vec<Position> {
-    let held = account.holdings().map(|(symbol, holding)| (symbol, holding, index_of(app, symbol)));
-    let held: Vec<_> = held.collect();
-    let indexes: Vec<SymbolIndex> = held.iter().filter_map(|(_, _, index)| *index).collect();
+    let held = account.holdings().filter_map(|(symbol, _)| index_of(&app.site, symbol));
+    let indexes: Vec<SymbolIndex> = held.collect();
     app.await_prices(&indexes).await;
-    let position = |(symbol, holding, index)| Position::of(symbol, holding, prices_of(app, index));
-    held.into_iter().map(position).collect()
+    positions_at_hand(&app.site, account)
+}
+
+/// The same with the prices that this node has.
+fn positions_at_hand(site: &Site, account: &Account) -> Vec<Position> {
+    let position =
+        |(symbol, holding)| Position::of(symbol, holding, prices_of(site, index_of(site, symbol)));
+    account.holdings().map(position).collect()
+}
+
+/// An account as operators see it.
+#[derive(Serialize)]
+pub(in crate::http) struct ShownAccount {
+    user: String,
+    account: AccountSummary,
+    positions: Vec<Position>,
+}
+
+impl ShownAccount {
+    pub(in crate::http) fn of(site: &Site, user: &UserId, account: &Account) -> Self {
+        let mut positions = positions_at_hand(site, account);
+        let summary = AccountSummary::of(account, &positions, site.accounts.rules.mode);
+        positions.retain(Position::is_held);
+        Self { user: user.as_str().to_owned(), account: summary, positions }
+    }
 }
 
 /// `None` for a symbol that the exchange does not list any more.
-fn index_of(app: &App, symbol: Symbol) -> Option<SymbolIndex> {
-    app.site.market.directory.load().index_of(&symbol)
+fn index_of(site: &Site, symbol: Symbol) -> Option<SymbolIndex> {
+    site.market.directory.load().index_of(&symbol)
 }
 
-fn prices_of(app: &App, index: Option<SymbolIndex>) -> Prices {
+fn prices_of(site: &Site, index: Option<SymbolIndex>) -> Prices {
     let Some(index) = index else { return Prices::default() };
-    let (value, _) = app.site.market.last_value(index);
-    let directory = app.site.market.directory.load();
+    let (value, _) = site.market.last_value(index);
+    let directory = site.market.directory.load();
     let listing = directory.listing(index);
     Prices {
         last: value.has_price().then_some(value.price_cents),
@@ -254,12 +303,5 @@ mod tests {
         assert_eq!((all.realized_profit_in_cents, all.unrealized_profit_in_cents), (300, 1_800));
         assert!(all.is_overdrawn, "two shares are owed");
         assert_eq!(all.mode, "cash");
-    }
-
-    #[test]
-    fn averages_round_half_to_even_for_shares_held_and_owed() {
-        assert_eq!(average(0, 0), None);
-        assert_eq!((average(101, 2), average(103, 2)), (Some(50), Some(52)));
-        assert_eq!((average(-101, -2), average(-103, -2)), (Some(50), Some(52)));
     }
 }

@@ -8,7 +8,7 @@ use crate::stream::{Mode, StreamRequest};
 /// `GET /orders/stream`: a stream of the user's orders alone.
 pub(in crate::http) fn get(app: &App, call: &Call) -> Result<StreamRequest, Problem> {
     let Call { user, head, .. } = call;
-    let query = Query::parse(&head.uri, &["lastEventId", "heartbeat"])?;
+    let query = Query::parse(&head.uri, &["lastEventId", "heartbeat", "account"])?;
     // The id of a combined stream resumes its half for orders here.
     let known = last_event_id_of(&head.headers, &query).map(|id| {
         let LastEventId { prices, orders } = LastEventId::parse(&id);
@@ -21,6 +21,6 @@ pub(in crate::http) fn get(app: &App, call: &Call) -> Result<StreamRequest, Prob
         max_rate: None,
         heartbeat: heartbeat_of(&query)?,
         resume: None,
-        orders: Some(order_wish(app, user.clone(), known)?),
+        orders: Some(order_wish(app, user.clone(), known, &query)?),
     })
 }

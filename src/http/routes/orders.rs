@@ -25,10 +25,10 @@ pub(super) const A_KEY: &str = "an id of 1 to 64 printable ASCII characters with
 /// The body of `POST /order`.
 #[derive(Debug, PartialEq)]
 pub(in crate::http) struct NewOrder {
-    side: Side,
-    symbol: Symbol,
-    num_shares: Shares,
-    price_in_cents: Option<PriceCents>,
+    pub(super) side: Side,
+    pub(super) symbol: Symbol,
+    pub(super) num_shares: Shares,
+    pub(super) price_in_cents: Option<PriceCents>,
     time_in_force: TimeInForce,
     client_order_id: Option<ClientOrderId>,
 }
@@ -124,11 +124,7 @@ pub(in crate::http) async fn post(app: &App, call: &Call) -> Result<HttpResponse
             Err(Problem::unavailable("exchange_busy", detail))
         }
         CreateReply::Unfunded(refusal) => Err(unfunded(refusal)),
-        CreateReply::PriceUnavailable => {
-            let detail = "There is no fresh price that says what a market order needs. Nothing was \
-                          recorded. Set a limit, or try again.";
-            Err(Problem::unavailable("price_unavailable", detail))
-        }
+        CreateReply::PriceUnavailable => Err(price_unavailable()),
         CreateReply::NoRoom => {
             let detail = "The server's disk has no room for new orders. Nothing was recorded; \
                           cancels still work. Try again.";
@@ -153,9 +149,15 @@ fn halted(scope: HaltScope) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "trading_halted", detail).with("scope", scope)
 }
 
+pub(super) fn price_unavailable() -> Problem {
+    let detail = "There is no fresh price that says what a market order needs. Nothing was \
+                  recorded. Set a limit, or try again.";
+    Problem::unavailable("price_unavailable", detail)
+}
+
 /// The account does not have what the order needs. Not a passing failure of the server: `422`, as
 /// for an order that the exchange refuses.
-fn unfunded(refusal: Refusal) -> Problem {
+pub(super) fn unfunded(refusal: Refusal) -> Problem {
     let status = StatusCode::UNPROCESSABLE_ENTITY;
     match refusal {
         Refusal::InsufficientBuyingPower { available_cents, needed_cents } => {
@@ -183,12 +185,12 @@ fn unfunded(refusal: Refusal) -> Problem {
 }
 
 /// Whether the order reserves what the last price says.
-fn is_collared(app: &App, order: &NewOrder) -> bool {
+pub(super) fn is_collared(app: &App, order: &NewOrder) -> bool {
     let is_market_buy = order.side == Side::Buy && order.price_in_cents.is_none();
     is_market_buy && app.site.accounts.rules.mode == AccountMode::Cash
 }
 
-fn check(app: &App, order: &NewOrder) -> Result<(), Problem> {
+pub(super) fn check(app: &App, order: &NewOrder) -> Result<(), Problem> {
     if app.symbols()?.index_of(&order.symbol).is_none() {
         let detail = format!("The exchange does not list {}.", order.symbol);
         return Err(Problem::field("symbol", "unknown_symbol", detail));
@@ -247,7 +249,7 @@ pub(in crate::http) async fn get(
     Ok(json_response(StatusCode::OK, &*order.ok_or_else(unknown)?))
 }
 
-pub(super) fn store_unavailable(error: StoreUnavailable) -> Problem {
+pub(in crate::http) fn store_unavailable(error: StoreUnavailable) -> Problem {
     Problem::unavailable("unavailable", format!("{error}. Try again."))
 }
 

@@ -121,13 +121,17 @@ pub(in crate::http) async fn get(app: &App, call: &Call) -> Result<StreamRequest
     let id = last_event_id_of(&head.headers, &query).map(|id| LastEventId::parse(&id));
     let (prices, orders) = id.map(|id| (id.prices, id.orders)).unwrap_or_default();
     let stream = validate(app, user, &subscription, prices)?;
-    let orders = if wants_orders { Some(order_wish(app, user.clone(), orders)?) } else { None };
+    let orders =
+        if wants_orders { Some(order_wish(app, user.clone(), orders, &query)?) } else { None };
     await_prices(app, &stream).await;
     Ok(StreamRequest { orders, ..stream })
 }
 
 fn parse(uri: &Uri) -> Result<Query, Problem> {
-    Query::parse(uri, &["symbols", "maxRate", "mode", "orders", "heartbeat", "lastEventId"])
+    Query::parse(
+        uri,
+        &["symbols", "maxRate", "mode", "orders", "account", "heartbeat", "lastEventId"],
+    )
 }
 
 /// Whether a request for a price stream wants the user's orders on it.
@@ -249,12 +253,14 @@ pub(super) fn order_wish(
     app: &App,
     user: UserId,
     known: Option<String>,
+    query: &Query,
 ) -> Result<OrderWish, Problem> {
     if !app.site.orders.is_readable() {
         let detail = "Orders cannot be read right now. Try again.";
         return Err(Problem::unavailable("unavailable", detail));
     }
-    Ok(OrderWish { from: orders_from(app, known), user })
+    let with_account = query.word("account", "1", |word| (word == "1").then_some(()))?.is_some();
+    Ok(OrderWish { from: orders_from(app, known), user, with_account })
 }
 
 /// Where a stream's orders begin for a client with this position.

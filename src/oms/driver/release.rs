@@ -51,7 +51,7 @@ impl Driver {
     fn perform(&mut self, effect: Effect, submits: &mut Vec<Arc<Order>>, now: Moment) {
         match effect {
             // Readers have seen it.
-            Effect::Publish { .. } => {}
+            Effect::Publish { .. } | Effect::PublishAccount { .. } => {}
             Effect::Submit(order) => {
                 assert_eq!(order.version, 1, "an order is submitted once: when it is created");
                 self.queues.clock.end(order.order_id, Stage::FirstCommit);

@@ -1,13 +1,15 @@
 //! Requests of clients and operators.
 
-use crate::engine::{CancelReply, CreateReply};
+use crate::engine::{CancelReply, CashReply, CreateReply};
 use crate::oms::admission::Load;
-use crate::oms::operator::{OperatorActs, OperatorCommand};
+use crate::oms::limits::MAX_CASH_IDS;
+use crate::oms::operator::{CashCommand, OperatorActs, OperatorCommand};
 use crate::oms::order_commands::{CancelCommand, CreateCommand};
 use crate::oms::replies::Waiter;
 use crate::oms::stages::Stage;
 use crate::order::Event;
 use crate::types::{Moment, MonotonicMicros, UserId};
+use crate::wal::Lsn;
 
 use super::Driver;
 
@@ -79,12 +81,40 @@ impl Driver {
     /// Does what an operator has decided about an order, or shows what waits for a decision.
     pub(in crate::oms) fn operate(&mut self, now: Moment, command: OperatorCommand) {
         assert!(self.outbox.is_empty(), "what was decided before is in the gate");
+        let command = match command {
+            OperatorCommand::Cash(command) => match self.refusal_of_cash(&command) {
+                Some(refusal) => {
+                    // The operator may be gone.
+                    let _gone = command.reply.send(refusal);
+                    return;
+                }
+                None => OperatorCommand::Cash(command),
+            },
+            command => command,
+        };
         let (engines, out) = (&mut self.engines, &mut self.outbox);
         let answer = OperatorActs::act(command, engines, now.wall, out);
+        let last_event = Lsn(self.gate.last_event().0 + self.outbox.events.len() as u64);
+        self.cash_ids.note(&self.outbox.events, last_event);
         self.admit_decided();
+        assert_eq!(self.gate.last_event(), last_event, "what was decided is in the gate");
         if let Some(answer) = answer {
-            self.operator_acts.gate(self.gate.last_event(), answer);
+            self.operator_acts.gate(last_event, answer);
         }
+    }
+
+    /// Why cash cannot be moved now, if so.
+    fn refusal_of_cash(&self, command: &CashCommand) -> Option<CashReply> {
+        if !self.partitions.serves(command.request.user.partition()) {
+            return Some(CashReply::Unavailable);
+        }
+        if self.wal.is_out_of_space() {
+            return Some(CashReply::NoRoom);
+        }
+        if self.cash_ids.may_have_forgotten(command.checked_at) {
+            return Some(CashReply::CheckAgain);
+        }
+        (self.cash_ids.len() >= MAX_CASH_IDS).then_some(CashReply::Unavailable)
     }
 
     /// Goes on with the mass cancel under work.

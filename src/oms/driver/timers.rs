@@ -33,6 +33,8 @@ impl Driver {
         let more_to_sweep = self.reconciler.work(now, waiting, engines, out);
         self.admit_decided();
         let more_to_forget = self.publisher.forget(&mut self.engines, now);
+        let stored = self.publisher.stored();
+        let more_to_forget = self.cash_ids.forget(&mut self.engines, stored) || more_to_forget;
         more_overdue || more_late || more_to_sweep || more_to_forget
     }
 

@@ -43,7 +43,11 @@ impl FakeFeed {
         book.told.push_back(ChangedUsers::One(user("alice")));
     }
 
-    fn events(&self, after: u64, EventSink { out, most_bytes, id_prefix }: EventSink<'_>) -> u64 {
+    fn events(
+        &self,
+        after: u64,
+        EventSink { out, most_bytes, id_prefix, .. }: EventSink<'_>,
+    ) -> u64 {
         let (book, begin, mut cursor) = (self.0.borrow(), out.len(), after);
         for what in book.changes.iter().skip(usize::try_from(after).unwrap()) {
             if out.len() - begin >= most_bytes {
@@ -61,7 +65,7 @@ impl FakeFeed {
     fn answer(&self, query: &StoreQuery) -> StoreReply {
         let mut bytes = Vec::new();
         let id_prefix = &query.id_prefix;
-        let to = EventSink { out: &mut bytes, most_bytes: 1_000, id_prefix };
+        let to = EventSink { out: &mut bytes, most_bytes: 1_000, id_prefix, with_account: false };
         let cursor = at(self.events(place(&query.after), to));
         StoreReply::Events(StoredEvents { bytes, cursor, has_more: true })
     }
@@ -147,7 +151,7 @@ fn world(limits: StreamLimits) -> (World, FakeFeed) {
 
 impl World {
     fn watch_orders(&mut self, names: &[&str], from: OrdersFrom) -> TcpStream {
-        let orders = Some(OrderWish { user: user("alice"), from });
+        let orders = Some(OrderWish { user: user("alice"), from, with_account: false });
         let request = StreamRequest { orders, ..self.request(names) };
         self.open(request)
     }
@@ -338,7 +342,11 @@ fn a_place_in_the_feed_is_not_told_before_its_price() {
 #[test]
 fn orders_do_not_wait_for_the_rate_of_prices() {
     let (mut world, feed) = world(StreamLimits::default());
-    let orders = Some(OrderWish { user: user("alice"), from: OrdersFrom::Cursor(at(0)) });
+    let orders = Some(OrderWish {
+        user: user("alice"),
+        from: OrdersFrom::Cursor(at(0)),
+        with_account: false,
+    });
     let request = StreamRequest { orders, max_rate: Some(1), ..world.request(&["SPY"]) };
     let mut client = world.open(request);
     world.print("SPY", 1);

@@ -55,7 +55,7 @@ impl Hub {
         let every = (request.mode == Mode::Every).then(|| self.every_print_since(resumed));
         let StreamRequest { permit, symbols, max_rate, heartbeat, resume, orders, .. } = request;
         let wanted = symbols.len();
-        let orders = orders.map(|OrderWish { user, from }| {
+        let orders = orders.map(|OrderWish { user, from, with_account }| {
             // On a stream of both, ids begin with the position in the feed.
             let mut id_prefix = Vec::new();
             if !symbols.is_empty() {
@@ -64,7 +64,7 @@ impl Hub {
                 }
                 id_prefix.push(ID_SEPARATOR);
             }
-            Box::new(OrderEvents::new(user, from, id_prefix))
+            Box::new(OrderEvents::new(user, from, id_prefix).with_account(with_account))
         });
         if let Some(orders) = &orders {
             self.orders.watch(id.key, orders.user());

@@ -46,7 +46,7 @@ fn order(browser: &Browser, shares: &str, state: &str) -> Outcome<()> {
 #[test]
 fn axe_finds_nothing_in_any_view_and_theme() -> Outcome<()> {
     let data = tempfile::tempdir()?;
-    let mut server = Server::start(data.path(), &["--universe", "20"]);
+    let mut server = Server::start(data.path(), &["--universe", "20", "--account-mode", "cash"]);
     let browser = Browser::start()?;
     browser.open(&server.address)?;
     browser.wait_for("the log-in", "return document.body.dataset.view === 'login'")?;

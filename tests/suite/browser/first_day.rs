@@ -23,7 +23,7 @@ fn newest_print(browser: &Browser, after: &str) -> Outcome<String> {
 #[test]
 fn a_user_watches_prices_and_trades_in_a_browser() -> Outcome<()> {
     let data = tempfile::tempdir()?;
-    let server = Server::start(data.path(), &["--universe", "20"]);
+    let server = Server::start(data.path(), &["--universe", "20", "--account-mode", "cash"]);
     let browser = Browser::start()?;
 
     enter(&browser, &server.address, "browser-user")?;

@@ -274,6 +274,8 @@ impl Server {
         command.arg("--data-dir").arg(data);
         // Little is preallocated: these tests start hundreds of servers.
         command.args(["--wal-segment-mib", "8", "--disk-reserve-mib", "16"]);
+        // Most tests are of orders, whoever pays for them; those of accounts say what they need.
+        command.args(["--account-mode", "unchecked"]);
         // A small market starts faster; a test can override it with a later flag.
         if !more.contains(&"--exchange") {
             command.args(["--universe", "5"]).args(tape::arguments(more));
