@@ -1,6 +1,12 @@
 //! What happened to a user's orders and cash, in the sequence of the log; the portfolio; and what an order
 //! would reserve.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
 use crate::support::api;
 use crate::support::world::{World, id};
 use serde_json::{Value, json};

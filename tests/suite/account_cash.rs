@@ -1,5 +1,11 @@
 //! Deposits and withdrawals: durable, and once for each id, also across a crash.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
 use crate::support::{self, Server, api};
 use serde_json::{Value, json};
 use ureq::http::Request;

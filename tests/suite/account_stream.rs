@@ -1,6 +1,12 @@
 //! `account` and `position` events on the order stream: nothing that moved an account is missed, also by who
 //! is cut off meanwhile or resumes after a restart.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
 use crate::support::api;
 use crate::support::events::{Event, EventStream};
 use crate::support::world::World;
