@@ -1,5 +1,11 @@
+use super::super::account_rows::KeptAccounts;
 use super::*;
+use crate::money::Account;
 use crate::order::test_events::{accepted, busted, created, filled, taken_back};
+use crate::order::{
+    AccountAdopted, AccountSource, AccountsBegun, CashMoved, CashMovementKind, Created,
+};
+use crate::types::Symbol;
 
 const LOG: LogId = LogId(7);
 /// Any record may have been written before.
@@ -160,4 +166,112 @@ fn the_newest_feed_position_wins() {
     assert_eq!(batch.feed.as_ref().map(|(lsn, feed)| (*lsn, feed.sequence)), Some((Lsn(2), 9)));
     assert_eq!(sizes(&batch), [0; 4]);
     assert!(!batch.is_empty());
+}
+
+fn begun() -> Event {
+    Event::AccountsBegun(AccountsBegun { at: TimestampMicros::new(5) })
+}
+
+#[test]
+fn money_is_written_from_the_record_on_with_which_accounts_begin() {
+    let user = created(1).user;
+    let events = numbered(vec![
+        Event::Created(created(1)),
+        accepted(1),
+        filled(1, "e1", 4),
+        begun(),
+        filled(1, "e2", 3),
+        busted(1, "e2"),
+    ]);
+    let (mut working, mut accounts) = (WorkingOrders::default(), Accounts::default());
+    assert_eq!(missing_accounts(&events, &working, &accounts), BTreeSet::from([user.clone()]));
+    accounts.working.insert(user.clone(), Account::default(), Lsn(0));
+    assert!(missing_accounts(&events, &working, &accounts).is_empty());
+    let batch = build(LOG, &events, (&mut working, &mut accounts), WRITTEN).unwrap();
+    let MoneyRows { accounts: rows, positions, entries, are_whole, begins, .. } = &batch.money;
+    assert_eq!((rows.len(), positions.len(), entries.len()), (1, 1, 2));
+    assert!(*begins && !are_whole);
+    let entries = text(entries);
+    assert!(entries.contains(r#"kind: ["execution", "bust"]"#), "{entries}");
+    assert!(
+        entries.contains("shares: [3, -3]") && entries.contains("version: [1, 2]"),
+        "{entries}"
+    );
+    assert_eq!(accounts.working.get(&user).unwrap().version(), 2);
+    // A bust takes back what counted before, too: an account begins with it.
+    let later = [(Lsn(7), busted(1, "e1"))];
+    let batch = build(LOG, &later, (&mut working, &mut accounts), WRITTEN).unwrap();
+    assert!(text(&batch.money.entries).contains("shares: [-4]"), "{:?}", batch.money.entries);
+}
+
+#[test]
+fn changes_that_move_nothing_need_no_account() {
+    let events = numbered(vec![Event::Created(created(1)), accepted(1)]);
+    let (mut working, mut accounts) = (WorkingOrders::default(), Accounts::default());
+    accounts.kept = KeptAccounts::ALL;
+    assert!(missing_accounts(&events, &working, &accounts).is_empty());
+    let batch = build(LOG, &events, (&mut working, &mut accounts), WRITTEN).unwrap();
+    assert_eq!(batch.money.len(), 0);
+    let fill = numbered(vec![filled(1, "e1", 4)]);
+    assert_eq!(missing_accounts(&fill, &working, &accounts).len(), 1);
+    let reserving = Created { reservation: Reservation::Shares, ..created(2) };
+    let reserving = numbered(vec![Event::Created(reserving)]);
+    assert_eq!(missing_accounts(&reserving, &working, &accounts).len(), 1);
+}
+
+#[test]
+fn an_account_that_is_adopted_replaces_what_is_there_unless_it_comes_from_there() {
+    let user = created(1).user;
+    let [before, after] = ["IBM", "SPY"].map(|name| Symbol::new(name).unwrap());
+    let holding = |symbol| {
+        Account::from_amounts(9, [0, 0, 100], [(symbol, [1, 0, 100, 0])].into_iter()).unwrap()
+    };
+    for (source, rows) in [(AccountSource::Orders, (1, 2)), (AccountSource::Postgres, (0, 0))] {
+        let mut accounts = Accounts::default();
+        accounts.working.insert(user.clone(), holding(before), Lsn(0));
+        let at = TimestampMicros::new(5);
+        let adopted = AccountAdopted { user: user.clone(), at, source, account: holding(after) };
+        let events = numbered(vec![Event::AccountAdopted(Box::new(adopted))]);
+        let mut working = WorkingOrders::default();
+        let batch = build(LOG, &events, (&mut working, &mut accounts), WRITTEN).unwrap();
+        let MoneyRows { accounts: written, positions, are_whole, .. } = &batch.money;
+        assert_eq!((written.len(), positions.len()), rows, "{source:?}");
+        assert_eq!(*are_whole, source == AccountSource::Orders);
+        if *are_whole {
+            assert!(text(positions).contains("shares: [0, 1]"), "{positions:?}");
+        }
+        assert_eq!(accounts.working.get(&user), Some(&holding(after)));
+    }
+}
+
+#[test]
+fn cash_that_moved_is_in_the_account_the_ledger_and_the_list() {
+    let user = created(1).user;
+    let moved = |kind, cents| {
+        Event::CashMoved(Box::new(CashMoved {
+            user: user.clone(),
+            id: "one".into(),
+            at: TimestampMicros::new(5),
+            cents,
+            kind,
+            by: Some("ops".into()),
+            reason: "wire".into(),
+        }))
+    };
+    let events = numbered(vec![
+        moved(CashMovementKind::Opening, 100),
+        moved(CashMovementKind::Deposit, 50),
+        moved(CashMovementKind::Withdrawal, 30),
+    ]);
+    let mut accounts = Accounts { kept: KeptAccounts::ALL, ..Accounts::default() };
+    accounts.working.insert(user.clone(), Account::default(), Lsn(0));
+    let mut working = WorkingOrders::default();
+    let batch = build(LOG, &events, (&mut working, &mut accounts), WRITTEN).unwrap();
+    assert!(!batch.is_empty(), "although no order has changed");
+    assert_eq!(batch.touched, BTreeSet::from([user.partition()]));
+    let (entries, moves) = (text(&batch.money.entries), text(&batch.money.cash_movements));
+    assert!(entries.contains("cash_cents: [100, 50, -30]"), "{entries}");
+    assert!(entries.contains("clearing_cents: [-100, -50, 30]"), "{entries}");
+    assert!(moves.contains(r#"kind: ["opening", "deposit", "withdrawal"]"#), "{moves}");
+    assert!(text(&batch.money.accounts).contains("cash_cents: [120]"));
 }
