@@ -265,8 +265,10 @@ mod tests {
                     continue;
                 };
                 assert!(argument.get_help().is_some(), "--{name} has no help");
-                // A decision on the spot is no setting.
-                if ["force", "repair", "by", "reason"].contains(&name) {
+                // A decision on the spot is no setting, nor what one run of a command is about.
+                let on_the_spot = ["force", "repair", "by", "reason"];
+                let of_one_run = ["date", "executions", "json", "cents", "dollars", "id"];
+                if on_the_spot.contains(&name) || of_one_run.contains(&name) {
                     continue;
                 }
                 // Nor is a filter of `wal inspect`.
