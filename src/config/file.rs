@@ -266,7 +266,8 @@ mod tests {
                 };
                 assert!(argument.get_help().is_some(), "--{name} has no help");
                 // A decision on the spot is no setting.
-                if ["force", "repair", "by", "reason"].contains(&name) {
+                let decisions = ["force", "repair", "by", "reason", "cents", "dollars", "id"];
+                if decisions.contains(&name) {
                     continue;
                 }
                 // Nor is a filter of `wal inspect`.
