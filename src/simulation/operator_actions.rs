@@ -17,7 +17,7 @@ const NEWEST_LINES: usize = 12;
 
 /// Ids of cash movements of a user.
 const CASH_IDS: usize = 24;
-/// The smallest of them, in cents.
+/// The smallest deposit, in cents.
 const CASH_STEP_CENTS: i64 = 30_000;
 
 impl World<'_> {
@@ -62,16 +62,17 @@ impl World<'_> {
             return false;
         };
         let is_other = self.dice.percent(10);
-        let kind = match number % 3 {
-            0 => CashMovementKind::Withdrawal,
-            _ => CashMovementKind::Deposit,
+        // Withdrawals are large, so that they meet what open orders reserve.
+        let (kind, step) = match number % 3 {
+            0 => (CashMovementKind::Withdrawal, 5 * CASH_STEP_CENTS),
+            _ => (CashMovementKind::Deposit, CASH_STEP_CENTS),
         };
         let steps = match number % 4 {
             0 => 3,
             1 => 2,
             _ => 1,
         };
-        let cents = CASH_STEP_CENTS * steps + i64::from(is_other);
+        let cents = step * steps + i64::from(is_other);
         let Some(node) = &self.node else { return false };
         let terms = CashTerms { kind, cents };
         say!(self.trace, "an operator moves cash of {user} under {id}: {terms:?}");
