@@ -8,8 +8,11 @@ use serde::Serialize;
 use super::totals::SymbolTotals;
 use crate::engine::DayFinding;
 use crate::exchange::wire::DayExecution;
-use crate::order::{Execution, Fill, TrackedOrder};
-use crate::types::{ExecutionId, OrderId, PriceCents, Shares, Symbol, TimestampMicros, TradeDate};
+use crate::order::{Execution, Fill, Order, TrackedOrder};
+use crate::types::{
+    ExecutionId, ExternalOrderId, OrderId, PriceCents, Shares, Side, Symbol, TimestampMicros,
+    TradeDate,
+};
 
 /// Our record of an order, with its executions as they were noted.
 pub type OurOrder = (TrackedOrder, Vec<Fill>);
@@ -22,6 +25,8 @@ pub enum DifferenceKind {
     Missing,
     /// It counts here with other shares or another price.
     OtherNumbers,
+    /// It names another symbol or side than the order here has, or another id of the exchange's.
+    OtherOrder,
     /// It was busted or discarded here.
     VoidHere,
     /// It counts here, and the exchange does not list it.
@@ -50,7 +55,19 @@ pub struct Difference {
 #[derive(Debug, Clone)]
 struct Listed {
     symbol: Symbol,
+    side: Side,
+    external_order_id: ExternalOrderId,
     fill: Fill,
+}
+
+impl Listed {
+    /// Whether it is an execution of this order, as far as both sides know.
+    fn is_of(&self, order: &Order) -> bool {
+        let known_id = order.external_order_id.as_ref();
+        self.symbol == order.symbol
+            && self.side == order.side
+            && known_id.is_none_or(|id| *id == self.external_order_id)
+    }
 }
 
 /// What is known of the exchange's list of a day.
@@ -107,7 +124,8 @@ impl Comparison {
                 return;
             }
             self.symbols.entry(symbol).or_default().exchange.add(&fill);
-            of_order.push(Listed { symbol, fill });
+            let (side, external_order_id) = (execution.side, execution.order_id.clone());
+            of_order.push(Listed { symbol, side, external_order_id, fill });
         } else {
             self.symbols.entry(symbol).or_default().exchange.add(&fill);
             let external = Some(execution.order_id.as_str().into());
@@ -125,7 +143,7 @@ impl Comparison {
     pub fn compare(&mut self, order_id: OrderId, ours: Option<&OurOrder>, is_complete: bool) {
         let listed = self.listed.remove(&order_id).unwrap_or_default();
         let Some((tracked, noted)) = ours else {
-            for Listed { symbol, fill } in listed {
+            for Listed { symbol, fill, .. } in listed {
                 self.differ(DifferenceKind::UnknownOrder, (Some(order_id), None), symbol, &fill);
             }
             return;
@@ -134,7 +152,12 @@ impl Comparison {
         let external = order.external_order_id.as_ref().map(|id| CompactString::new(id.as_str()));
         let ids = (Some(order_id), external);
         let (mut to_count, mut unlisted) = (Vec::new(), Vec::new());
-        for Listed { symbol, fill } in &listed {
+        for one in &listed {
+            let Listed { symbol, fill, .. } = one;
+            if !one.is_of(order) {
+                self.differ(DifferenceKind::OtherOrder, ids.clone(), *symbol, fill);
+                continue;
+            }
             let kind = match tracked.executions().get(&fill.execution_id) {
                 None | Some(Execution::TakenBack) => DifferenceKind::Missing,
                 Some(Execution::Busted) => DifferenceKind::VoidHere,

@@ -34,7 +34,7 @@ fn listed(ours: &OurOrder, id: &str, num_shares: Shares) -> DayExecution {
     let known = ours.1.first();
     DayExecution {
         execution_id: ExecutionId::new(id).unwrap(),
-        order_id: ExternalOrderId::new("x").unwrap(),
+        order_id: order.external_order_id.clone().unwrap(),
         client_order_id: None,
         symbol: order.symbol,
         side: order.side,
@@ -93,6 +93,25 @@ fn each_difference_has_its_kind() {
     // An incomplete list says nothing about what it lacks.
     let known = compare(&order, &list[1..], false);
     assert!(!kinds(&known).iter().any(|(kind, _)| *kind == DifferenceKind::Unlisted));
+}
+
+#[test]
+fn an_execution_of_another_order_is_no_execution_of_ours() {
+    let order = ours(1, &[("e1", 4)]);
+    let of_ours = |id| listed(&order, id, 4);
+    let side = match order.0.order().side {
+        Side::Buy => Side::Sell,
+        Side::Sell => Side::Buy,
+    };
+    let list = [
+        DayExecution { symbol: Symbol::new("OTHER").unwrap(), ..of_ours("e1") },
+        DayExecution { side, ..of_ours("e2") },
+        DayExecution { order_id: ExternalOrderId::new("other").unwrap(), ..of_ours("e3") },
+    ];
+    let known = compare(&order, &list, true);
+    let other = DifferenceKind::OtherOrder;
+    assert_eq!(kinds(&known), [(other, "e1"), (other, "e2"), (other, "e3")]);
+    assert!(known.findings.is_empty(), "nothing of it is booked");
 }
 
 #[test]

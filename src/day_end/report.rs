@@ -138,6 +138,7 @@ fn words(kind: DifferenceKind) -> &'static str {
     match kind {
         DifferenceKind::Missing => "it did not count here",
         DifferenceKind::OtherNumbers => "it counts here with other numbers",
+        DifferenceKind::OtherOrder => "it names another symbol, side or order than ours",
         DifferenceKind::VoidHere => "it was busted or discarded here",
         DifferenceKind::Unlisted => "it counts here, and the exchange does not list it",
         DifferenceKind::UnknownOrder => "the order is not known here",

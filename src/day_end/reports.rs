@@ -46,8 +46,16 @@ pub struct DayEnds {
 #[derive(Debug)]
 pub(super) struct Shared {
     directory: PathBuf,
-    /// Comparisons under way (`None`) and those that failed.
-    unfinished: Mutex<BTreeMap<TradeDate, Option<String>>>,
+    unfinished: Mutex<BTreeMap<TradeDate, Unfinished>>,
+}
+
+/// What is known of a day beside its report.
+#[derive(Debug, Default)]
+struct Unfinished {
+    /// Comparisons that wait or are under way.
+    wanted: usize,
+    /// Why the last one failed.
+    failed: Option<String>,
 }
 
 /// What of a report says whether another one is due.
@@ -67,11 +75,11 @@ impl DayEnds {
 
     /// Asks for a comparison; with a list, of that instead of the exchange's. `false`: too many wait.
     pub fn request(&self, date: TradeDate, list: Option<DayPart>) -> bool {
-        let before = self.shared.set(date, None);
+        self.shared.begin(date);
         match self.requests.try_send(Request { date, list }) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.shared.restore(date, before);
+                self.shared.lock().entry(date).or_default().wanted -= 1;
                 false
             }
         }
@@ -82,11 +90,14 @@ impl DayEnds {
     /// # Errors
     /// The report cannot be read.
     pub fn state(&self, date: TradeDate) -> io::Result<DayState> {
-        let unfinished = self.shared.lock().get(&date).cloned();
+        let unfinished = {
+            let unfinished = self.shared.lock();
+            unfinished.get(&date).map(|day| (day.wanted > 0, day.failed.clone()))
+        };
         match unfinished {
-            Some(None) => Ok(DayState::Running),
-            Some(Some(why)) => Ok(DayState::Failed(why)),
-            None => match fs::read(self.shared.path(date, "json")) {
+            Some((true, _)) => Ok(DayState::Running),
+            Some((false, Some(why))) => Ok(DayState::Failed(why)),
+            Some((false, None)) | None => match fs::read(self.shared.path(date, "json")) {
                 Ok(report) => Ok(DayState::Done(report)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(DayState::Unknown),
                 Err(error) => Err(error),
@@ -108,7 +119,7 @@ impl DayEnds {
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<TradeDate, Option<String>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<TradeDate, Unfinished>> {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -116,16 +127,18 @@ impl Shared {
         self.directory.join(format!("{date}.{kind}"))
     }
 
-    pub(super) fn set(&self, date: TradeDate, why: Option<String>) -> Option<Option<String>> {
-        self.lock().insert(date, why)
+    /// Notes that a comparison of a day is wanted.
+    pub(super) fn begin(&self, date: TradeDate) {
+        self.lock().entry(date).or_default().wanted += 1;
     }
 
-    fn restore(&self, date: TradeDate, before: Option<Option<String>>) {
+    /// Notes that a comparison of a day has ended, and why without a report.
+    pub(super) fn end(&self, date: TradeDate, failed: Option<String>) {
         let mut unfinished = self.lock();
-        match before {
-            Some(before) => unfinished.insert(date, before),
-            None => unfinished.remove(&date),
-        };
+        let day = unfinished.entry(date).or_default();
+        assert!(day.wanted > 0, "a comparison ends once it has begun");
+        day.wanted -= 1;
+        day.failed = failed;
     }
 
     /// When the list of a day was last compared, by the exchange's clock.
@@ -134,14 +147,12 @@ impl Shared {
         Some(serde_json::from_slice::<Head>(&report).ok()?.compared_at)
     }
 
-    /// Writes a report for programs and for people, and ends its comparison.
-    pub(super) fn finish(&self, report: &DayReport) -> io::Result<()> {
+    /// Writes a report for programs and for people.
+    pub(super) fn write(&self, report: &DayReport) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
         let date = report.trade_date;
         self.replace(date, "txt", report.text().as_bytes())?;
-        self.replace(date, "json", &serde_json::to_vec_pretty(report)?)?;
-        self.lock().remove(&date);
-        Ok(())
+        self.replace(date, "json", &serde_json::to_vec_pretty(report)?)
     }
 
     fn replace(&self, date: TradeDate, kind: &str, content: &[u8]) -> io::Result<()> {

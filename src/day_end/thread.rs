@@ -31,6 +31,9 @@ const UNDER_WAY_MICROS: u64 = 10_000_000;
 const CLOCK_WAIT: Duration = Duration::from_secs(20);
 /// How long a report waits for what comes of its findings.
 const SETTLE: Duration = Duration::from_secs(15);
+/// Most executions of a day, some 150 bytes of memory each, and most parts of its list.
+const MAX_EXECUTIONS: usize = 100_000_000;
+const MAX_PARTS: usize = 1_000_000;
 /// Findings that the orders thread takes at once.
 const FINDINGS_PER_HAND: usize = 64;
 
@@ -63,7 +66,7 @@ pub struct DayEndThread {
     take: TakeFindings,
     options: DayEndOptions,
     shutdown: Shutdown,
-    /// The first day that is compared unasked: that of the start.
+    /// The first day that is compared unasked, once it is known.
     first: Option<TradeDate>,
     retry_at: Option<Instant>,
 }
@@ -105,7 +108,7 @@ impl DayEndThread {
                 Ok(Request { date, list }) => self.compare(date, list),
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(date) = self.due() {
-                        self.shared.set(date, None);
+                        self.shared.begin(date);
                         self.compare(date, None);
                     }
                 }
@@ -121,22 +124,36 @@ impl DayEndThread {
         }
         let now = (self.options.now)()?;
         let today = TradeDate::of(now)?;
-        let first = *self.first.get_or_insert(today);
+        let first = match self.first {
+            Some(first) => first,
+            None => *self.first.insert(self.first_day(today)),
+        };
         let sessions = (self.options.sessions)();
         [today.plus_days(-1), today].into_iter().filter(|date| *date >= first).find(|date| {
             let over = over_at(*date, now, &sessions);
             over.is_some_and(|over| {
                 let delay = u64::try_from(self.options.delay.as_micros()).unwrap_or(u64::MAX);
+                // Those of the close are not left out.
+                let delay = delay.max(UNDER_WAY_MICROS);
                 let is_time = now >= over.saturating_add_micros(delay);
                 is_time && self.shared.compared_at(*date).is_none_or(|at| at < over)
             })
         })
     }
 
+    /// The first day that is compared unasked: that of the start, and the one before if this server
+    /// was there.
+    fn first_day(&self, today: TradeDate) -> TradeDate {
+        let before = today.plus_days(-1);
+        let was_there =
+            self.ours.0.orders_executed_on(before).is_ok_and(|orders| !orders.is_empty());
+        if was_there { before } else { today }
+    }
+
     fn compare(&mut self, date: TradeDate, list: Option<DayPart>) {
         self.retry_at = Some(Instant::now() + RETRY);
         let done = self.report(date, list).and_then(|report| {
-            self.shared.finish(&report).map_err(DayError::Report)?;
+            self.shared.write(&report).map_err(DayError::Report)?;
             Ok(report)
         });
         let metrics = &self.options.metrics;
@@ -145,6 +162,7 @@ impl DayEndThread {
             metrics.differences.set(i64::try_from(found).unwrap_or(i64::MAX));
             metrics.compared.inc();
         }
+        self.shared.end(date, done.as_ref().err().map(ToString::to_string));
         match done {
             Ok(report) if report.agrees => {
                 self.retry_at = None;
@@ -159,20 +177,17 @@ impl DayEndThread {
                     "the day's executions differ from the exchange's: see the report"
                 );
             }
-            Err(error) => {
-                match &error {
-                    DayError::NotOffered => tracing::info!(%date, "{error}"),
-                    DayError::Stopping => {}
-                    DayError::NoClock
-                    | DayError::List(_)
-                    | DayError::Records(_)
-                    | DayError::Report(_) => {
-                        metrics.failures.inc();
-                        tracing::warn!(%date, %error, "the day is not compared");
-                    }
+            Err(error) => match &error {
+                DayError::NotOffered => tracing::info!(%date, "{error}"),
+                DayError::Stopping => {}
+                DayError::NoClock
+                | DayError::List(_)
+                | DayError::Records(_)
+                | DayError::Report(_) => {
+                    metrics.failures.inc();
+                    tracing::warn!(%date, %error, "the day is not compared");
                 }
-                self.shared.set(date, Some(error.to_string()));
-            }
+            },
         }
     }
 
@@ -180,10 +195,22 @@ impl DayEndThread {
         let compared_at = self.await_clock()?;
         let until = compared_at.micros().saturating_sub(UNDER_WAY_MICROS);
         let until = TimestampMicros::new(until).min(date.ends());
-        let mut comparison = Comparison::new(date, until);
         let source = if list.is_some() { "file" } else { "exchange" };
+        // A file of a day that goes on may be older than now: it has all up to its last execution.
+        let last = list.as_ref().map(|part| part.executions.iter().map(|one| one.timestamp).max());
+        let until = match last {
+            Some(last) if compared_at < date.ends() => {
+                until.min(last.unwrap_or_default().saturating_add_micros(1))
+            }
+            Some(_) | None => until,
+        };
+        let mut comparison = Comparison::new(date, until);
         let read = match list {
-            Some(part) => self.take_part(&mut comparison, part)?,
+            Some(part) => {
+                let mut read = ReadList::default();
+                read.add(self.take_part(&mut comparison, part)?);
+                read
+            }
             None => self.read_list(date, &mut comparison)?,
         };
         let mut orders: BTreeSet<OrderId> = comparison.listed_orders().collect();
@@ -239,10 +266,17 @@ impl DayEndThread {
     fn read_list(&self, date: TradeDate, into: &mut Comparison) -> Result<ReadList, DayError> {
         let (mut read, mut cursor) = (ReadList::default(), None);
         let mut seen = BTreeSet::new();
+        let mut executions = 0;
         loop {
             self.check_stop()?;
             let part = (self.list)(date, cursor.as_deref())?.ok_or(DayError::NotOffered)?;
             cursor = part.next_cursor.clone();
+            executions += part.executions.len();
+            if executions > MAX_EXECUTIONS || seen.len() > MAX_PARTS {
+                let what =
+                    format!("it has more than {MAX_EXECUTIONS} executions or {MAX_PARTS} parts");
+                return Err(DayError::List(io::Error::new(io::ErrorKind::InvalidData, what)));
+            }
             read.add(self.take_part(into, part)?);
             match &cursor {
                 None => return Ok(read),
@@ -259,12 +293,8 @@ impl DayEndThread {
         for execution in &part.executions {
             into.list(execution, self.order_of(execution)?);
         }
-        let unreadable_count = part.unreadable.len();
-        Ok(ReadList {
-            unreadable_count,
-            unreadable: part.unreadable,
-            is_complete: part.is_complete,
-        })
+        let DayPart { unreadable, unreadable_count, is_complete, .. } = part;
+        Ok(ReadList { unreadable_count, unreadable, is_complete })
     }
 
     /// Our order of an execution: by our id, else by the exchange's.
@@ -331,7 +361,9 @@ fn outcome(difference: &Difference, order: Option<&TrackedOrder>) -> Option<Outc
         DifferenceKind::Missing | DifferenceKind::OtherNumbers | DifferenceKind::Unlisted => {
             has_case.then_some(Outcome::Quarantined)
         }
-        DifferenceKind::VoidHere | DifferenceKind::UnknownOrder => Some(Outcome::Open),
+        DifferenceKind::OtherOrder | DifferenceKind::VoidHere | DifferenceKind::UnknownOrder => {
+            Some(Outcome::Open)
+        }
     }
 }
 

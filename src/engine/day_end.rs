@@ -9,6 +9,9 @@ use super::repair_cause::RepairCause;
 use crate::order::Execution;
 use crate::types::{ExecutionId, OrderId, TimestampMicros};
 
+/// Orders that may be looked up for findings at a time: lookups for lines of the feed wait behind them.
+const MAX_WAITING: usize = 64;
+
 impl Engines {
     /// Takes a finding. Listed executions count, whether or not the order has ended: the list is the
     /// exchange's record. Those that it lacks go on counting, as doubtful ones that an operator or a
@@ -23,14 +26,22 @@ impl Engines {
         self.look_up_order(order_id, false, out);
     }
 
-    /// Takes the findings that waited for an order. It is in memory if the store knows it.
-    pub(super) fn deliver_findings(&mut self, order_id: OrderId, out: &mut Outbox) {
+    /// Whether so many orders are being looked up for findings that no more are taken for now.
+    pub fn has_many_findings(&self) -> bool {
+        self.findings.len() >= MAX_WAITING
+    }
+
+    /// Takes the findings that waited for an order. It is in memory if the store knows it. `true` if
+    /// there were any.
+    pub(super) fn deliver_findings(&mut self, order_id: OrderId, out: &mut Outbox) -> bool {
         if self.findings.is_empty() {
-            return;
+            return false;
         }
-        for finding in self.findings.remove(&order_id).unwrap_or_default() {
-            self.apply_finding(&finding, out);
+        let findings = self.findings.remove(&order_id).unwrap_or_default();
+        for finding in &findings {
+            self.apply_finding(finding, out);
         }
+        !findings.is_empty()
     }
 
     fn apply_finding(&mut self, finding: &DayFinding, out: &mut Outbox) {

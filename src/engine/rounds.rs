@@ -155,10 +155,10 @@ impl Engines {
                 self.share_id(id, order.order_id, out);
             }
         }
-        self.deliver_findings(order_id, out);
+        let was_for_findings = self.deliver_findings(order_id, out);
         if reconciles {
             self.reconcile(now, order_id, out);
-        } else {
+        } else if !was_for_findings {
             self.turn(now, order_id.partition(), out, |engine, turn| engine.query(order_id, turn));
         }
     }

@@ -14,7 +14,7 @@ use super::blocking_http::{GetOptions, get};
 use super::dial::Dialer;
 use super::wire::DayExecution;
 use crate::shutdown::Shutdown;
-use crate::types::TradeDate;
+use crate::types::{MAX_EXECUTION_SHARES, TradeDate};
 
 /// Longest part of a list: some 300,000 executions.
 const MAX_PART_BYTES: usize = 64 * 1024 * 1024;
@@ -22,13 +22,17 @@ const MAX_PART_BYTES: usize = 64 * 1024 * 1024;
 const NOT_FOUND: u16 = 404;
 /// How much of an unreadable element is shown, in characters.
 const MAX_SHOWN_CHARS: usize = 240;
+/// Most unreadable elements of a part that are shown.
+const MAX_SHOWN: usize = 1_000;
 
 /// A part of a day's executions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DayPart {
     pub executions: Vec<DayExecution>,
-    /// The elements that cannot be read, shortened, and why.
+    /// Elements that cannot be read, shortened, and why: the first ones.
     pub unreadable: Vec<String>,
+    /// How many cannot be read.
+    pub unreadable_count: usize,
     /// Names the next part.
     pub next_cursor: Option<CompactString>,
     /// Whether the exchange still keeps all executions of the day.
@@ -100,12 +104,18 @@ pub fn read_day_part(body: &[u8]) -> Result<DayPart, serde_json::Error> {
         ..DayPart::default()
     };
     for element in part.executions {
-        match serde_json::from_str(element.get()) {
-            Ok(execution) => read.executions.push(execution),
-            Err(error) => {
-                let shown: String = element.get().chars().take(MAX_SHOWN_CHARS).collect();
-                read.unreadable.push(format!("{shown}: {error}"));
+        let why = match serde_json::from_str::<DayExecution>(element.get()) {
+            Ok(execution) if (1..=MAX_EXECUTION_SHARES).contains(&execution.num_shares) => {
+                read.executions.push(execution);
+                continue;
             }
+            Ok(_) => format!("numShares: allowed: 1 to {MAX_EXECUTION_SHARES}"),
+            Err(error) => error.to_string(),
+        };
+        read.unreadable_count += 1;
+        if read.unreadable.len() < MAX_SHOWN {
+            let shown: String = element.get().chars().take(MAX_SHOWN_CHARS).collect();
+            read.unreadable.push(format!("{shown}: {why}"));
         }
     }
     Ok(read)
@@ -126,6 +136,15 @@ mod tests {
         assert_eq!(part.next_cursor.as_deref(), Some("o1"));
         assert!(part.is_complete && part.executions[0].client_order_id.is_none());
         assert!(part.unreadable[0].contains("e2"), "{:?}", part.unreadable);
+        for shares in ["0", "1000000000001"] {
+            let odd = good.replace("\"numShares\":5", &format!("\"numShares\":{shares}"));
+            let part = read_day_part(format!("{{\"executions\":[{odd}]}}").as_bytes()).unwrap();
+            assert_eq!((part.executions.len(), part.unreadable_count), (0, 1));
+            assert!(part.unreadable[0].contains("allowed: 1 to"), "{:?}", part.unreadable);
+        }
+        let many = format!("{{\"executions\":[{}0]}}", "1,".repeat(5_000));
+        let part = read_day_part(many.as_bytes()).unwrap();
+        assert_eq!((part.unreadable_count, part.unreadable.len()), (5_001, MAX_SHOWN));
         let part = read_day_part(br#"{"executions":[],"complete":false}"#).unwrap();
         assert!(!part.is_complete && part.next_cursor.is_none());
         for wrong in ["", "[]", "{}", r#"{"executions":{}}"#] {

@@ -90,7 +90,8 @@ pub struct OfOrder {
     pub price_in_cents: Option<PriceCents>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub execution_id: Option<ExecutionId>,
-    /// The id of the activity that a bust takes back; `None` if that has none.
+    /// The id of the activity that a bust takes back, or a fill that replaces one under the same
+    /// execution id; `None` if that has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub takes_back: Option<String>,
     /// Why an order was cancelled.
@@ -124,7 +125,7 @@ pub struct Activities {
 pub(super) struct ActivityWriter {
     writes: Vec<Write>,
     /// Executions that count since this batch, and the record that says so.
-    counted: HashMap<(OrderId, ExecutionId), (Lsn, Shares, PriceCents)>,
+    counted: HashMap<(OrderId, ExecutionId), Lsn>,
 }
 
 impl ActivityWriter {
@@ -140,40 +141,51 @@ impl ActivityWriter {
         self.push(&moved.user, lsn, &Activity { r#type, at: moved.at, what })
     }
 
-    /// Notes what a record did to an execution of an order.
+    /// Notes what a record did to an execution of an order, of which so many shares counted until then,
+    /// at that price. One that becomes void without having counted is no activity.
     pub(super) fn note_execution(
         &mut self,
         (index, lsn): (&Index, Lsn),
         order: &Order,
-        effect: &ExecutionEffect,
+        (effect, counted): (&ExecutionEffect, Option<(Shares, PriceCents)>),
     ) -> Result<(), IndexError> {
-        let (r#type, id, terms, takes_back) = match effect {
+        let first = match counted {
+            Some(_) => self.record_of((index, order.order_id), effect.execution_id())?,
+            None => None,
+        };
+        let takes_back = first.map(|lsn| lsn.0.to_string());
+        let (r#type, id, (num_shares, price)) = match effect {
             ExecutionEffect::Counts(fill) => {
                 let key = (order.order_id, fill.execution_id.clone());
-                self.counted.insert(key, (lsn, fill.num_shares, fill.price));
-                let terms = Some((fill.num_shares, fill.price));
-                (ActivityType::Fill, &fill.execution_id, terms, None)
+                self.counted.insert(key, lsn);
+                (ActivityType::Fill, &fill.execution_id, (fill.num_shares, fill.price))
             }
             ExecutionEffect::Void { execution_id, .. } => {
-                let key = (order.order_id, execution_id.clone());
-                let counted = match self.counted.get(&key) {
-                    Some(counted) => Some(*counted),
-                    None => executions::noted(index, order.order_id, execution_id)?,
-                };
-                let terms = counted.map(|(_, num_shares, price)| (num_shares, price));
-                let first = counted.map(|(lsn, ..)| lsn.0.to_string());
-                (ActivityType::Bust, execution_id, terms, first)
+                let Some(terms) = counted else { return Ok(()) };
+                (ActivityType::Bust, execution_id, terms)
             }
         };
         let what = What::Order(OfOrder {
-            num_shares: terms.map_or(0, |(num_shares, _)| num_shares),
-            price_in_cents: terms.map(|(_, price)| price),
+            num_shares,
+            price_in_cents: Some(price),
             execution_id: Some(id.clone()),
             takes_back,
             reason: None,
             ..OfOrder::about(order)
         });
         self.push(&order.user, lsn, &Activity { r#type, at: order.updated_at, what })
+    }
+
+    /// The record that made an execution count.
+    fn record_of(
+        &self,
+        (index, order_id): (&Index, OrderId),
+        id: &ExecutionId,
+    ) -> Result<Option<Lsn>, IndexError> {
+        match self.counted.get(&(order_id, id.clone())) {
+            Some(lsn) => Ok(Some(*lsn)),
+            None => Ok(executions::noted(index, order_id, id)?.map(|(lsn, ..)| lsn)),
+        }
     }
 
     /// Notes that a record has cancelled an order.

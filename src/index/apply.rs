@@ -225,13 +225,16 @@ impl IndexWriter {
             }),
         };
         let noted = working.tracked.effect_of(&changed.change);
+        let counted = noted
+            .as_ref()
+            .and_then(|effect| working.tracked.executions().get(effect.execution_id())?.counted());
         let was_cancelled = working.tracked.order().status == Status::Cancelled;
         let (applied, effect) = booking::apply(&mut working.tracked, changed);
         self.accounts.book(&self.index, &mut working.tracked, effect)?;
         if applied.recorded {
             let order = working.tracked.order();
             if let Some(noted) = noted {
-                self.activities.note_execution((&self.index, lsn), order, &noted)?;
+                self.activities.note_execution((&self.index, lsn), order, (&noted, counted))?;
                 self.executions.note(lsn, order, noted);
             } else if order.status == Status::Cancelled && !was_cancelled {
                 self.activities.note_cancel(lsn, order)?;

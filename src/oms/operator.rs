@@ -39,7 +39,7 @@ pub(super) enum OperatorCommand {
     List(oneshot::Sender<Quarantine>),
     Decide(Decide),
     Close(OrderId, OperatorAct, oneshot::Sender<OperatorReply>),
-    DayEnd(Vec<DayFinding>, oneshot::Sender<()>),
+    DayEnd(Vec<DayFinding>, oneshot::Sender<bool>),
     Cash(CashCommand),
 }
 
@@ -114,11 +114,14 @@ impl OperatorActs {
                 Some(Answer::Cash(engines.move_cash(now, request, out), reply))
             }
             OperatorCommand::DayEnd(findings, reply) => {
-                for finding in findings {
-                    engines.take_finding(now, finding, out);
+                let takes = !engines.has_many_findings();
+                if takes {
+                    for finding in findings {
+                        engines.take_finding(now, finding, out);
+                    }
                 }
                 // Whoever compares may be gone.
-                let _gone = reply.send(());
+                let _gone = reply.send(takes);
                 None
             }
         }

@@ -234,15 +234,15 @@ impl OrderCommands {
         self.operate(OperatorCommand::Close(order_id, act, reply), receiver)
     }
 
-    /// Hands over what the comparison at a day's end found. Answered once it is decided; the store
-    /// shows what came of it.
+    /// Hands over what the comparison at a day's end found. Answered once it is taken, or not for now:
+    /// `false`; the store shows what came of it.
     ///
     /// # Errors
     /// [`Overloaded`]: nothing was taken.
     pub fn take_findings(
         &self,
         findings: Vec<DayFinding>,
-    ) -> Result<oneshot::Receiver<()>, Overloaded> {
+    ) -> Result<oneshot::Receiver<bool>, Overloaded> {
         let (reply, receiver) = oneshot::channel();
         self.operate(OperatorCommand::DayEnd(findings, reply), receiver)
     }

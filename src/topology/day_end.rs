@@ -18,7 +18,7 @@ use super::threads::Threads;
 
 /// How long a part of the list may take.
 const PART_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the orders thread is left alone when it is busy with other operators' requests.
+/// How long the orders thread is left alone when it is busy with other requests or with lookups.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Starts the thread.
@@ -38,11 +38,17 @@ pub(super) fn start(
     let (taker, stopped) = (commands.clone(), stop.clone());
     let take = Box::new(move |findings: Vec<_>| {
         loop {
-            match taker.take_findings(findings.clone()) {
-                Ok(taken) => return taken.recv().is_ok(),
-                Err(_overloaded) if stopped.is_requested() => return false,
-                Err(_overloaded) => thread::sleep(BUSY_PAUSE),
+            let taken = match taker.take_findings(findings.clone()) {
+                Ok(taken) => match taken.recv() {
+                    Ok(taken) => taken,
+                    Err(_gone) => return false,
+                },
+                Err(_overloaded) => false,
+            };
+            if taken || stopped.is_requested() {
+                return taken;
             }
+            thread::sleep(BUSY_PAUSE);
         }
     });
     let day_metrics = DayEndMetrics::default();

@@ -19,7 +19,8 @@ pub use ids::{
 };
 pub use log_throttle::LogThrottle;
 pub use money::{
-    MAX_ORDER_SHARES, MAX_PRICE_CENTS, PriceCents, Shares, average_price_cents, divide_half_even,
+    MAX_EXECUTION_SHARES, MAX_ORDER_SHARES, MAX_PRICE_CENTS, PriceCents, Shares,
+    average_price_cents, divide_half_even,
 };
 pub use order_terms::{OrderType, Side, TimeInForce};
 pub use steady_clock::SteadyClock;

@@ -9,6 +9,10 @@ pub const MAX_PRICE_CENTS: i64 = 1_000_000_000;
 /// Maximum shares of one order: a limit against typing errors. A larger trade takes several orders.
 pub const MAX_ORDER_SHARES: u64 = 10_000_000;
 
+/// Maximum shares of one execution: far more than any order has, and few enough that sums of many such
+/// executions do not overflow. Their value may: an order records at most `i64::MAX` cents.
+pub const MAX_EXECUTION_SHARES: u64 = 1_000_000_000_000;
+
 // The value of a full fill of the largest order at the highest price fits an `i64` of cents.
 const _: () = assert!(MAX_PRICE_CENTS as u128 * MAX_ORDER_SHARES as u128 <= i64::MAX as u128);
 

@@ -5,12 +5,9 @@ use compact_str::{CompactString, format_compact};
 use crate::exchange::UnreadableElement;
 use crate::exchange::wire::Refusal;
 use crate::order::case_text;
+pub(super) use crate::types::MAX_EXECUTION_SHARES;
 use crate::types::Shares;
 
-/// Most shares of an execution that is accepted: far more than any order has, and few enough that
-/// sums of many such executions do not overflow. Their value may: an order records at most
-/// `i64::MAX` cents.
-pub(super) const MAX_EXECUTION_SHARES: Shares = 1_000_000_000_000;
 /// Longest reason that is stored, in bytes: records are small, and an exchange may be verbose.
 pub(super) const MAX_REASON_BYTES: usize = 200;
 
