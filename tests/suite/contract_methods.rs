@@ -23,6 +23,9 @@ const CLIENTS: &[(&str, &str)] = &[
     ("/account", "GET, HEAD"),
     ("/positions", "GET, HEAD"),
     ("/positions/IBM", "GET, HEAD"),
+    ("/orders/preview", "POST"),
+    ("/portfolio", "GET, HEAD"),
+    ("/activities", "GET, HEAD"),
     ("/orders/stream", "GET, HEAD"),
     ("/exchange/trades", "POST"),
     ("/", "GET, HEAD"),
@@ -35,6 +38,12 @@ const OPERATORS: &[(&str, &str)] = &[
     ("/metrics", "GET, HEAD"),
     ("/kill-switch", "GET, HEAD, PUT"),
     ("/mass-cancel", "POST"),
+    ("/quarantine", "GET, HEAD"),
+    ("/day-ends/2013-10-08", "GET, HEAD, POST"),
+    ("/trial-balance", "GET, HEAD"),
+    ("/accounts/alice", "GET, HEAD"),
+    ("/accounts/alice/deposits", "POST"),
+    ("/accounts/alice/withdrawals", "POST"),
 ];
 
 #[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
@@ -70,7 +79,7 @@ fn what_a_path_does_not_have_is_answered_with_what_it_has() {
             }
         }
         for method in ["GET", "HEAD", "POST", "DELETE", "OPTIONS"] {
-            for path in ["/nothing", "/orders/preview", "/order/x/y", "/symbol/SPY/x"] {
+            for path in ["/nothing", "/orders/x", "/order/x/y", "/symbol/SPY/x"] {
                 assert_eq!(ask(address, &token, method, path).status, 404, "{method} {path}");
             }
         }

@@ -13,6 +13,8 @@ fn before_the_exchange_nothing_is_known_and_after_it_all() {
     let mut command = longbow();
     command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     command.args(["--exchange", &format!("http://{exchange}"), "--data-dir"]).arg(data.path());
+    // Nobody has cash at an exchange that is not ours.
+    command.args(["--account-mode", "unchecked"]);
     let program = Program::spawn(command);
     let address = program.await_line("listening on ");
     let admin = program.await_line("admin on ");
