@@ -164,3 +164,34 @@ impl Shared {
         fs::File::open(&self.directory)?.sync_all()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_running_until_all_of_its_comparisons_have_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ends, wanted, shared) = DayEnds::new(folder.path().join("day-ends"));
+        let date: TradeDate = "2026-11-27".parse().unwrap();
+        assert_eq!(ends.state(date).unwrap(), DayState::Unknown);
+        shared.begin(date);
+        assert!(ends.request(date, None));
+        shared.end(date, None);
+        assert_eq!(
+            ends.state(date).unwrap(),
+            DayState::Running,
+            "the one that was asked for waits"
+        );
+        assert!(wanted.try_recv().is_ok());
+        shared.end(date, Some("no".to_owned()));
+        assert_eq!(ends.state(date).unwrap(), DayState::Failed("no".to_owned()));
+        // What cannot wait is refused, and leaves all as it was.
+        for _ in 0..QUEUE_CAPACITY {
+            assert!(ends.request(date, None));
+        }
+        assert!(!ends.request(date, None));
+        (0..QUEUE_CAPACITY).for_each(|_| shared.end(date, None));
+        assert_eq!(ends.state(date).unwrap(), DayState::Unknown);
+    }
+}

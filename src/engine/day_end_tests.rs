@@ -99,3 +99,16 @@ fn an_order_that_has_left_memory_is_looked_up() {
     rig.act(|engines, now, out| engines.found_order(now, unknown, None, out));
     assert_eq!(rig.engines.orders_being_found(), 0);
 }
+
+#[test]
+fn no_more_findings_are_taken_while_many_orders_are_being_looked_up() {
+    let mut rig = Rig::new();
+    let order = |number: u128| OrderId::from_u128(number << 64);
+    for number in 1..=64 {
+        assert!(!rig.engines.has_many_findings(), "{number}");
+        take(&mut rig, &finding(order(number), &[fill("e", 1)], &[]));
+    }
+    assert!(rig.engines.has_many_findings());
+    rig.act(|engines, now, out| engines.found_order(now, order(1), None, out));
+    assert!(!rig.engines.has_many_findings());
+}
