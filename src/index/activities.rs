@@ -184,7 +184,7 @@ impl ActivityWriter {
     ) -> Result<Option<Lsn>, IndexError> {
         match self.counted.get(&(order_id, id.clone())) {
             Some(lsn) => Ok(Some(*lsn)),
-            None => Ok(executions::noted(index, order_id, id)?.map(|(lsn, ..)| lsn)),
+            None => executions::noted_by(index, order_id, id),
         }
     }
 

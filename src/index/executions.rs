@@ -10,9 +10,7 @@ use super::lookups::stored_order;
 use super::node;
 use super::store::{Bytes, ScanOrder, Space, View, Write};
 use crate::order::{ExecutionEffect, Fill, Order, TrackedOrder};
-use crate::types::{
-    ExecutionId, OrderId, PriceCents, Shares, TimeInForce, TimestampMicros, UserId,
-};
+use crate::types::{ExecutionId, OrderId, PriceCents, TimeInForce, TimestampMicros, UserId};
 use crate::wal::Lsn;
 
 /// Version of the value, its first byte.
@@ -111,16 +109,16 @@ fn words(value: &[u8]) -> Result<[u64; 4], IndexError> {
     Ok(words.map(u64::from_be_bytes))
 }
 
-/// What an execution was when it was noted last, and by which record.
-pub(super) fn noted(
+/// The record that noted an execution last.
+pub(super) fn noted_by(
     index: &Index,
     order_id: OrderId,
     id: &ExecutionId,
-) -> Result<Option<(Lsn, Shares, PriceCents)>, IndexError> {
+) -> Result<Option<Lsn>, IndexError> {
     let key = keys::execution(order_id, id);
     let Some(value) = index.view()?.get(Space::Executions, &key)? else { return Ok(None) };
-    let (lsn, fill) = decode(&key, &value)?;
-    Ok(Some((Lsn(lsn), fill.num_shares, fill.price)))
+    let [lsn, ..] = words(&value)?;
+    Ok(Some(Lsn(lsn)))
 }
 
 fn encode(lsn: Lsn, fill: &Fill) -> Bytes {
